@@ -1,0 +1,1 @@
+"""From user interaction logs to a live nearest-neighbor index."""

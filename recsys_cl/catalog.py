@@ -1,0 +1,83 @@
+"""Catalog: the items that can be retrieved, with what is known of them; item_id <-> row.
+
+Comes in as the items of the log joined with an attribute file; goes out as one memory-mapped Arrow file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from recsys_cl.ids import IdMap, read_arrow, write_arrow
+
+ID = "item_id"
+TITLE = "title"
+IMAGE = "image_path"
+RESERVED = (ID, TITLE, IMAGE)
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """items: item_id of each row. columns: a table with a line for each row, all columns strings or null:
+    `title`, `image_path` and attributes, each only where the items file has it; item_id is not among them."""
+
+    items: IdMap
+    columns: pa.Table
+
+    def __post_init__(self) -> None:
+        if self.columns.num_columns and self.columns.num_rows != len(self.items):
+            raise ValueError(f"{self.columns.num_rows} lines for {len(self.items)} items")
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @staticmethod
+    def build(items: IdMap, attributes: pl.DataFrame | None = None) -> Catalog:
+        """Join items with attributes (a frame with item_id and string columns); the first line of an id counts."""
+        if attributes is None:
+            return Catalog(items, pa.table({}))
+        known = attributes.unique(subset=ID, keep="first", maintain_order=True)
+        joined = pl.DataFrame({ID: items.to_series()}).join(known, on=ID, how="left", maintain_order="left")
+        columns = joined.drop(ID).select(pl.all().cast(pl.String))
+        return Catalog(items, columns.to_arrow(compat_level=pl.CompatLevel.oldest()))
+
+    @property
+    def attributes(self) -> list[str]:
+        """Names of the columns besides title and image path."""
+        return [name for name in self.columns.column_names if name not in RESERVED]
+
+    def describe(self, row: int) -> dict[str, Any]:
+        """What is known of one item: `{"item_id": …, "title": …, …}`; what is null is left out."""
+        known = {name: self.columns.column(name)[row].as_py() for name in self.columns.column_names}
+        return {ID: self.items.get_id(row)} | {name: value for name, value in known.items() if value is not None}
+
+    def get_titles(self, rows: NDArray[np.integer]) -> pl.Series | None:
+        """Titles at many rows, or None where the catalog has no titles."""
+        if TITLE not in self.columns.column_names:
+            return None
+        taken = self.columns.column(TITLE).take(pa.array(np.asarray(rows, dtype=np.int64)))
+        return pl.Series(TITLE, taken.combine_chunks(), dtype=pl.String)
+
+    def to_frame(self) -> pl.DataFrame:
+        """The whole catalog as a frame, item_id first."""
+        frame = pl.DataFrame({ID: self.items.to_series()})
+        if not self.columns.num_columns:
+            return frame
+        return frame.hstack(pl.DataFrame(pl.from_arrow(self.columns)))
+
+    def write(self, path: Path) -> None:
+        """Write one Arrow IPC file, whole or not at all."""
+        table = pa.table({ID: self.items.array, **{c: self.columns.column(c) for c in self.columns.column_names}})
+        write_arrow(path, table)
+
+    @staticmethod
+    def read(path: Path) -> Catalog:
+        """Map the file written by `write`. Raises StoreError where it is not one."""
+        table = read_arrow(path, ID)
+        return Catalog(IdMap.of_column(table.column(ID)), table.drop_columns([ID]))
