@@ -38,6 +38,7 @@ class IngestConfig(_Section):
     delimiter: str = Field(
         "", max_length=1, description="Between the columns of a csv. Empty: comma for .csv, else tab."
     )
+    quoted: bool = Field(True, description="Double quotes of a csv enclose values; false: they are part of them.")
     user_column: str = Field("", description="Column with the user's id. Empty: recognized by name.")
     item_column: str = Field("", description="Column with the item's id. Empty: recognized by name.")
     time_column: str = Field("", description="Column with the time. Empty: recognized by name; may be missing.")
@@ -49,7 +50,9 @@ class IngestConfig(_Section):
     kind_weights: dict[str, Annotated[float, Field(gt=0)]] = Field(
         default_factory=dict, description="Kinds of event that count, each with its weight. Empty: all, each 1."
     )
-    least_rating: float | None = Field(None, description="Events with a smaller rating or weight are refused.")
+    least_rating: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="Events with a smaller rating or weight are refused."
+    )
     most_events_per_day: int = Field(
         5_000, ge=0, description="Users with more events on one day (UTC) are bots, and refused. 0: no limit."
     )
@@ -116,7 +119,7 @@ class ModelConfig(_Section):
     )
     tied: bool = Field(False, description="Query and candidate tower share one item table.")
     user_weight: Annotated[float, Field(ge=0)] = Field(
-        0.0, description="Weight of a user's free embedding beside the bag of items. 0: no free embedding."
+        0.5, description="Weight of a user's free embedding beside the bag of items. 0: no free embedding."
     )
     degree_power: Annotated[float, Field(ge=0, le=1)] = Field(
         0.5, description="An item counts in a bag with its number of users to minus this power."
@@ -168,6 +171,9 @@ class PublishingConfig(_Section):
     store: str = Field("data", description="Folder that holds raw, runs and releases.")
     least_ann_recall: Annotated[float, Field(ge=0, le=1)] = Field(
         0.95, description="Gate: least share of the exact top 10 that the index finds."
+    )
+    least_effective_rank: Annotated[float, Field(ge=0)] = Field(
+        2.0, description="Gate: least effective rank of the vectors; collapsed ones lie near 1."
     )
     require_gain: bool = Field(
         True, description="Gate: refuse a model whose NDCG lies below popularity's by more than chance."

@@ -8,7 +8,8 @@
     │   └── StoreError          … a store, run or release that is missing or cannot be read
     │       └── SealError       … a release whose parts do not belong together
     ├── MissingExtraError       the command needs an extra that is not installed        (exit 2)
-    └── RefusedError            a gate, an audit, a data contract or `verify` said no   (exit 1)
+    ├── RefusedError            a gate, an audit, a data contract or `verify` said no   (exit 1)
+    └── InterruptedRunError     somebody pressed ctrl-C                                 (exit 130)
 
 Each message names what was found, what was expected and what to do; the same values are attributes.
 """
@@ -81,3 +82,9 @@ class RefusedError(RecsysError):
     def __init__(self, what: str, reasons: list[str], remedy: str = "") -> None:
         self.what, self.reasons = what, reasons
         super().__init__(f"{what}: " + "; ".join(reasons), remedy=remedy)
+
+
+class InterruptedRunError(RecsysError):
+    """Somebody pressed ctrl-C; `remedy` says how to go on."""
+
+    exit_code = 130

@@ -2,12 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 Progress = Callable[[str, float, float, str], None]
 """(what, done, total, note): `what` names the work, `done` of `total` in any unit (total 0: unknown), `note` is for
-people, such as `loss 3.21, recall@20 .214`. Called at most some ten times a second; must be cheap."""
+people, such as `loss 3.21, recall@20 .214`. May be called often; must be cheap."""
+
+_SECONDS_BETWEEN_LINES = 10.0
 
 
 def report_nothing(what: str, done: float, total: float, note: str = "") -> None:
     """The progress of a caller that does not want to see any."""
+
+
+class LineProgress:
+    """Writes a line with the time left at most every ten seconds: for logs, and terminals that cannot redraw."""
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self._write = write
+        self._what, self._started, self._written = "", 0.0, 0.0
+
+    def __call__(self, what: str, done: float, total: float, note: str = "") -> None:
+        """See `Progress`."""
+        now = time.monotonic()
+        if what != self._what:
+            self._what, self._started, self._written = what, now, now
+        if now - self._written < _SECONDS_BETWEEN_LINES:
+            return
+        self._written = now
+        self._write(describe_progress(what, done, total, now - self._started, note))
+
+
+def describe_progress(what: str, done: float, total: float, seconds: float, note: str = "") -> str:
+    """One line: share done, time left as the past pace tells it, and the note."""
+    left = f"{done / total:4.0%}, {seconds * (total - done) / done:,.0f} s left" if total and done else "under way"
+    return f"{what}: {left}{', ' if note else ''}{note}"
+
+
+@contextmanager
+def show_progress() -> Iterator[Progress]:
+    """Progress on standard error: a bar with the time left on a terminal, else a line now and then."""
+    if not sys.stderr.isatty():
+        yield LineProgress(lambda line: print(line, file=sys.stderr, flush=True))  # noqa: T201
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
+    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task("", total=None, note="")
+        current = ""
+
+        def show(what: str, done: float, total: float, note: str = "") -> None:
+            nonlocal current
+            if what != current:
+                bars.reset(task, total=total or None, description=what)
+                current = what
+            bars.update(task, completed=done, total=total or None, note=note)
+
+        yield show

@@ -1,0 +1,83 @@
+"""The recipe: comes in training interactions, goes out vectors; every choice is made on a validation part of them.
+
+The number of steps is chosen by early stopping on held-out training events; then the model is trained anew on all of
+them for that many steps. The test part plays no role here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_cl.config import Config
+from recsys_cl.errors import InputError
+from recsys_cl.evaluation.evaluate import find_targets, measure_recall
+from recsys_cl.interactions.split import split_validation
+from recsys_cl.interactions.table import Interactions
+from recsys_cl.model.towers import TwoTowers
+from recsys_cl.progress import Progress, report_nothing
+from recsys_cl.training.encode import encode_candidates, encode_queries
+from recsys_cl.training.trainer import Trained, Validation, train
+
+VALIDATION_K = 20
+_LEAST_USERS = 10  # a validation of fewer users decides by chance alone
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen on validation: n_steps None means all epochs; `reason` says why, for people."""
+
+    n_steps: int | None
+    history: list[dict[str, Any]]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A model trained on one set of interactions; queries [n_users, dim], candidates [n_items, dim]."""
+
+    model: TwoTowers
+    queries: NDArray[np.float32]
+    candidates: NDArray[np.float32]
+    history: list[dict[str, Any]]
+
+
+def choose_steps(train_part: Interactions, config: Config, progress: Progress = report_nothing) -> Choice:
+    """Train on most of the training events, stop where recall@20 of the others no longer gains.
+
+    Without a validation part, or with fewer than 10 users in it, all epochs are run and `reason` says so.
+    """
+    if not config.split.validation_share:
+        return Choice(None, [], f"all {config.training.epochs} epochs: split.validation_share is 0")
+    try:
+        parts = split_validation(train_part, config.split, config.training.seed)
+    except InputError as error:
+        return Choice(None, [], f"all {config.training.epochs} epochs: no validation part ({error.found})")
+    targets = find_targets(parts.train, parts.test)
+    judged = np.flatnonzero((targets.sizes > 0) & (parts.train.to_bags().sizes > 0))
+    if len(judged) < _LEAST_USERS:
+        return Choice(None, [], f"all {config.training.epochs} epochs: only {len(judged)} users to validate on")
+    rng = np.random.default_rng(config.training.seed)
+    if len(judged) > config.training.validation_users:
+        judged = np.sort(rng.choice(judged, config.training.validation_users, replace=False))
+    seen, wanted = parts.train.to_bags().take(judged), targets.take(judged)
+    known = parts.train.count_users() > 0
+
+    def measure(queries: NDArray[np.float32], candidates: NDArray[np.float32]) -> float:
+        return measure_recall(queries, candidates, seen, wanted, VALIDATION_K, known)
+
+    trained = train(parts.train, config, validation=Validation(judged, measure), progress=progress)
+    best = max((entry for entry in trained.history if "recall" in entry), key=lambda entry: entry["recall"])
+    reason = f"epoch {best['epoch']}: best recall@{VALIDATION_K} {best['recall']:.4f} of {len(judged):,} users"
+    return Choice(trained.n_steps, trained.history, reason)
+
+
+def fit(interactions: Interactions, config: Config, choice: Choice, progress: Progress = report_nothing) -> Fit:
+    """Train on all of `interactions` as chosen, and encode every user and item."""
+    trained: Trained = train(interactions, config, n_steps=choice.n_steps, progress=progress)
+    users = np.arange(interactions.n_users)
+    queries = encode_queries(trained.model, interactions.to_bags(), users)
+    return Fit(trained.model, queries, encode_candidates(trained.model), trained.history)

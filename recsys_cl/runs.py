@@ -1,0 +1,138 @@
+"""Runs: one execution of the pipeline as a folder, runs/<run-id>/, that knows which stages are done.
+
+Comes in a store and a configuration; goes out a `Run` whose paths the stages read from and write to. What a run needs
+to go on after an interruption lies in its folder: run.json (configuration, stages done), and what the stages wrote.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from recsys_cl.config import Config, build_config
+from recsys_cl.errors import StoreError
+from recsys_cl.files import read_json, write_json
+
+STAGES = ("ingest", "train", "evaluate", "publish")
+_RUN_ID = re.compile(r"^\d{8}T\d{6}Z-[0-9a-f]{12}(-\d+)?$")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run; `state` is run.json: `{"run_id", "created", "config", "stages": {stage: {"seconds", "finished"}}}`."""
+
+    store: Path
+    run_id: str
+    config: Config
+
+    @property
+    def folder(self) -> Path:
+        """runs/<run-id>."""
+        return self.store / "runs" / self.run_id
+
+    @property
+    def raw(self) -> Path:
+        """raw/, shared by the runs of a store."""
+        return self.store / "raw"
+
+    def read_stages(self) -> dict[str, Any]:
+        """What is known of each finished stage."""
+        stages: dict[str, Any] = _read_state(self.folder)["stages"]
+        return stages
+
+    def is_done(self, stage: str) -> bool:
+        """Whether a stage has finished."""
+        return stage in self.read_stages()
+
+    def finish(self, stage: str, seconds: float) -> None:
+        """Mark a stage as finished; the stages after it no longer count, for they stand on what it wrote."""
+        state = _read_state(self.folder)
+        kept = {name: state["stages"][name] for name in STAGES[: STAGES.index(stage)] if name in state["stages"]}
+        state["stages"] = kept | {stage: {"seconds": round(seconds, 3), "finished": _now()}}
+        write_json(self.folder / "run.json", state)
+
+
+def create_run(store: Path, config: Config) -> Run:
+    """Make a new run folder. Raises StoreError where `store` is something else than a store, or cannot be written."""
+    check_store_place(store)
+    stamp = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{config.fingerprint}"
+    for attempt in range(1000):
+        run_id = stamp if not attempt else f"{stamp}-{attempt}"
+        run = Run(store, run_id, config)
+        try:
+            run.folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise StoreError(
+                f"cannot write to the store {store} ({error.strerror})", "a folder you may write to", "choose --store"
+            ) from error
+        state = {"run_id": run_id, "created": _now(), "pid": os.getpid(), "config": config.dump(), "stages": {}}
+        write_json(run.folder / "run.json", state)
+        return run
+    raise StoreError(f"1000 runs were started in {store} within this second", remedy="wait a second")
+
+
+def open_run(store: Path, run_id: str | None = None) -> Run:
+    """Open a run by id, or the newest one that has not published. Raises StoreError where there is none."""
+    runs = store / "runs"
+    if not runs.is_dir():
+        raise StoreError(f"{store} holds no runs", "a store made by `recsys-cl run` or `ingest`", "check --store")
+    known = sorted(path.name for path in runs.iterdir() if _RUN_ID.match(path.name) and (path / "run.json").is_file())
+    if run_id is not None:
+        if run_id not in known:
+            raise StoreError(f"no run {run_id!r} in {store}", f"one of the last: {', '.join(known[-5:]) or 'none'}")
+        return _load_run(store, run_id)
+    for name in reversed(known):
+        run = _load_run(store, name)
+        if not run.is_done("publish"):
+            return run
+    raise StoreError(f"every run in {store} has been published", "an unfinished run", "start one with: recsys-cl run")
+
+
+def reconfigure(run: Run, config: Config) -> Run:
+    """Go on with another configuration: recorded, and what no longer fits it is done again.
+
+    Raises StoreError where what was ingested was read with other settings.
+    """
+    stages = run.read_stages()
+    if config.dump() == run.config.dump():
+        return run
+    if "ingest" in stages and config.ingest.model_dump() != run.config.ingest.model_dump():
+        raise StoreError(
+            f"run {run.run_id} was ingested with other settings", "the same [ingest] section", "start a new run"
+        )
+    state = _read_state(run.folder)
+    state |= {"config": config.dump(), "stages": {name: value for name, value in stages.items() if name == "ingest"}}
+    write_json(run.folder / "run.json", state)
+    return Run(run.store, run.run_id, config)
+
+
+def check_store_place(store: Path) -> None:
+    """Raise StoreError where a store can neither be nor be made: a file, or a folder that holds other things."""
+    if store.exists() and not store.is_dir():
+        raise StoreError(f"{store} is a file", "a folder for the store", "choose another --store")
+
+
+def _load_run(store: Path, run_id: str) -> Run:
+    config = build_config(_read_state(store / "runs" / run_id)["config"])
+    return Run(store, run_id, config)
+
+
+def _read_state(folder: Path) -> dict[str, Any]:
+    try:
+        state: dict[str, Any] = read_json(folder / "run.json")
+        if not isinstance(state["stages"], dict) or not isinstance(state["config"], dict):
+            raise ValueError("its stages or its configuration are missing")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{folder / 'run.json'} cannot be read ({error})", remedy="start a new run") from error
+    return state
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,1 @@
+"""What a training step learns from: positive pairs drawn from users' rows, and negatives from the catalog."""

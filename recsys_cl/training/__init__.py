@@ -1,0 +1,1 @@
+"""From pairs to embeddings: the training loop, encoding, and the towers as files."""

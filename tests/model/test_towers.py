@@ -1,0 +1,79 @@
+"""Towers: unit length, the popularity float, a score that is the loss's logit times the temperature."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from recsys_cl.bags import Bags
+from recsys_cl.config import ModelConfig, SamplingConfig
+from recsys_cl.model.encoders import RowTable
+from recsys_cl.model.towers import TwoTowers
+from recsys_cl.sampling.batches import BatchDrawer
+from recsys_cl.sampling.negatives import build_negative_sampler
+from recsys_cl.sampling.pairs import PairSource
+from recsys_cl.training.encode import encode_candidates, encode_queries
+
+POPULARITY = np.array([5, 1, 3, 0, 2, 2])
+
+
+def build(**settings: float) -> TwoTowers:
+    return TwoTowers(3, POPULARITY, ModelConfig(dim=8, **settings), torch.Generator().manual_seed(0))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("user_weight", [0.0, 0.7])
+def test_published_scores_are_the_logits_of_training(tied: bool, user_weight: float) -> None:
+    model = build(tied=tied, user_weight=user_weight)
+    bags = Bags(
+        np.array([0, 3, 5, 8]), np.array([0, 1, 2, 0, 4, 1, 2, 4], dtype=np.int32), np.ones(8, dtype=np.float32)
+    )
+    drawer = BatchDrawer(
+        PairSource(bags, None, 0), build_negative_sampler(POPULARITY, 0.75, 6), SamplingConfig(n_negatives=6)
+    )
+    batch = drawer.draw(np.array([0, 1, 2]), np.random.default_rng(0))
+    logits = model.compute_logits(batch)
+    local = Bags(batch.bags.offsets, batch.touched[batch.bags.item_rows].astype(np.int32), batch.bags.weights)
+    scores = encode_queries(model, local, batch.user_rows) @ encode_candidates(model).T
+    assert np.allclose(scores / model.config.temperature, logits.candidates.detach().numpy(), atol=1e-5)
+    positives = batch.touched[batch.positives.item_rows]
+    assert np.allclose(
+        scores[logits.owners.numpy(), positives] / model.config.temperature,
+        logits.positives.detach().numpy(),
+        atol=1e-5,
+    )
+
+
+def test_taste_has_unit_length_and_the_last_float_carries_popularity() -> None:
+    model = build(popularity_weight=0.5, temperature=0.2)
+    candidates = encode_candidates(model)
+    assert np.allclose(np.linalg.norm(candidates[:, :-1], axis=1), 1, atol=1e-6)
+    share = np.maximum(POPULARITY, 0.5) / np.maximum(POPULARITY, 0.5).sum()
+    assert np.allclose(candidates[:, -1], 0.1 * np.log(share), atol=1e-6)
+    queries = encode_queries(model, Bags.of_items(np.arange(6)), None)
+    assert np.allclose(np.linalg.norm(queries[:, :-1], axis=1), 1, atol=1e-6)
+    assert (queries[:, -1] == 1).all()
+
+
+def test_an_empty_bag_of_a_stranger_leaves_popularity_to_decide() -> None:
+    model = build()
+    empty = Bags(np.array([0, 0]), np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.float32))
+    scores = encode_queries(model, empty, None) @ encode_candidates(model).T
+    assert scores[0].argmax() == POPULARITY.argmax()
+
+
+def test_a_row_table_moves_as_adam_does_and_only_where_touched() -> None:
+    table = RowTable(4, 3, 0.1, torch.Generator().manual_seed(0))
+    start = table.table.clone()
+    reference = start[[1, 3]].clone().requires_grad_()
+    adam = torch.optim.Adam([reference], lr=0.05)
+    for step in range(1, 6):
+        loss = (table.gather(torch.tensor([1, 3])) ** 2 * step).sum()
+        loss.backward()
+        table.update(step, 0.05, 0.0)
+        adam.zero_grad()
+        (reference**2 * step).sum().backward()
+        adam.step()
+    assert torch.allclose(table.table[[1, 3]], reference, atol=1e-6)
+    assert torch.equal(table.table[[0, 2]], start[[0, 2]])

@@ -1,0 +1,96 @@
+"""Training: learns planted tastes, is the same bit for bit, stops where validation says, refuses what has no pair."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from recsys_cl.config import Config, apply_settings
+from recsys_cl.errors import InputError
+from recsys_cl.ids import IdMap
+from recsys_cl.interactions.table import Interactions
+from recsys_cl.training.encode import encode_candidates, encode_queries
+from recsys_cl.training.trainer import Validation, train
+
+N_USERS, N_ITEMS, N_TASTES = 120, 60, 4
+CONFIG = apply_settings(Config(), ["training.epochs=30", "training.batch_users=32", "model.dim=16"])
+
+
+def build_world(seed: int = 0, size: int = 12) -> tuple[Interactions, np.ndarray]:
+    """Users of four tastes, each taste a quarter of the items; one event in six is noise."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for user in range(N_USERS):
+        own = np.arange(N_ITEMS)[np.arange(N_ITEMS) % N_TASTES == user % N_TASTES]
+        rows.append(np.where(rng.random(size) < 5 / 6, rng.choice(own, size), rng.integers(N_ITEMS, size=size)))
+    flat = np.concatenate(rows).astype(np.int32)
+    interactions = Interactions(
+        IdMap.build([f"u{row:03d}" for row in range(N_USERS)]),
+        IdMap.build([f"i{row:03d}" for row in range(N_ITEMS)]),
+        np.arange(0, len(flat) + 1, size, dtype=np.int64),
+        flat,
+        np.arange(len(flat)),
+        np.ones(len(flat), dtype=np.float32),
+        False,
+    )
+    return interactions, np.arange(N_USERS) % N_TASTES
+
+
+def test_learns_planted_tastes_also_for_strangers() -> None:
+    interactions, tastes = build_world()
+    model = train(interactions, CONFIG).model
+    bags = interactions.to_bags()
+    for users in (np.arange(N_USERS), None):
+        scores = encode_queries(model, bags, users) @ encode_candidates(model).T
+        top = np.argsort(-scores, axis=1)[:, :10]
+        assert (top % N_TASTES == tastes[:, None]).mean() > 0.9
+
+
+@pytest.mark.parametrize("n_negatives", [16, 4096])
+def test_same_seed_same_vectors_bit_for_bit(n_negatives: int) -> None:
+    interactions, _ = build_world()
+    config = apply_settings(CONFIG, ["training.epochs=3", f"sampling.n_negatives={n_negatives}"])
+    one, other = (encode_candidates(train(interactions, config).model) for _ in range(2))
+    assert one.tobytes() == other.tobytes()
+    reseeded = encode_candidates(train(interactions, apply_settings(config, ["training.seed=1"])).model)
+    assert one.tobytes() != reseeded.tobytes()
+
+
+def test_stops_after_patience_and_returns_the_best() -> None:
+    interactions, _ = build_world()
+    values = iter([0.1, 0.5, 0.3, 0.2, 0.4, 0.9])
+    snapshots = []
+
+    def measure(queries: np.ndarray, candidates: np.ndarray) -> float:
+        snapshots.append(candidates.copy())
+        return next(values)
+
+    trained = train(interactions, CONFIG, validation=Validation(np.arange(N_USERS), measure))
+    assert len(snapshots) == 2 + CONFIG.training.patience
+    assert encode_candidates(trained.model).tobytes() == snapshots[1].tobytes()
+    steps = [entry["step"] for entry in trained.history if "recall" in entry]
+    assert trained.n_steps == steps[1]
+
+
+def test_n_steps_repeats_what_validation_chose() -> None:
+    interactions, _ = build_world()
+    values = iter([0.5, 0.4, 0.3, 0.2])
+    chosen = train(interactions, CONFIG, validation=Validation(np.arange(N_USERS), lambda q, c: next(values)))
+    again = train(interactions, CONFIG, n_steps=chosen.n_steps)
+    assert again.n_steps == chosen.n_steps
+    assert encode_candidates(chosen.model).tobytes() == encode_candidates(again.model).tobytes()
+
+
+def test_progress_counts_steps_to_the_end() -> None:
+    interactions, _ = build_world()
+    seen: list[tuple[float, float]] = []
+    config = apply_settings(CONFIG, ["training.epochs=2"])
+    train(interactions, config, progress=lambda what, done, total, note="": seen.append((done, total)))
+    assert [done for done, _ in seen] == list(range(1, 9))
+    assert {total for _, total in seen} == {8}
+
+
+def test_users_with_one_item_only_are_refused() -> None:
+    interactions, _ = build_world(size=1)
+    with pytest.raises(InputError, match="two distinct items"):
+        train(interactions, CONFIG)
