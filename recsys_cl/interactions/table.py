@@ -5,7 +5,7 @@ Memory: 16 bytes an event, 8 bytes a user, and the ids; read back memory-mapped,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +73,16 @@ class Interactions:
             self.times[mask],
             self.weights[mask],
             self.timed,
+        )
+
+    def copy(self) -> Interactions:
+        """The same, its arrays in memory: no longer bound to the files that were mapped (the ids stay mapped)."""
+        return replace(
+            self,
+            offsets=np.array(self.offsets),
+            item_rows=np.array(self.item_rows),
+            times=np.array(self.times),
+            weights=np.array(self.weights),
         )
 
     def count_users(self) -> NDArray[np.int64]:
