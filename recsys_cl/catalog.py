@@ -40,12 +40,7 @@ class Catalog:
     @staticmethod
     def build(items: IdMap, attributes: pl.DataFrame | None = None) -> Catalog:
         """Join items with attributes (a frame with item_id and string columns); the first line of an id counts."""
-        if attributes is None:
-            return Catalog(items, pa.table({}))
-        known = attributes.unique(subset=ID, keep="first", maintain_order=True)
-        joined = pl.DataFrame({ID: items.to_series()}).join(known, on=ID, how="left", maintain_order="left")
-        columns = joined.drop(ID).select(pl.all().cast(pl.String))
-        return Catalog(items, columns.to_arrow(compat_level=pl.CompatLevel.oldest()))
+        return Catalog(items, pa.table({}) if attributes is None else join_attributes(items, attributes, ID))
 
     @property
     def attributes(self) -> list[str]:
@@ -81,3 +76,11 @@ class Catalog:
         """Map the file written by `write`. Raises StoreError where it is not one."""
         table = read_arrow(path, ID)
         return Catalog(IdMap.of_column(table.column(ID)), table.drop_columns([ID]))
+
+
+def join_attributes(ids: IdMap, attributes: pl.DataFrame, id_column: str) -> pa.Table:
+    """A line for each id, in row order, of the other columns as strings; the first line of an id counts."""
+    known = attributes.unique(subset=id_column, keep="first", maintain_order=True)
+    joined = pl.DataFrame({id_column: ids.to_series()}).join(known, on=id_column, how="left", maintain_order="left")
+    columns = joined.drop(id_column).select(pl.all().cast(pl.String))
+    return columns.to_arrow(compat_level=pl.CompatLevel.oldest())

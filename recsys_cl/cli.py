@@ -38,7 +38,9 @@ class Settings:
     """What every stage can be told on the command line."""
 
     store: Annotated[Path | None, Parameter(help="Folder that holds raw, runs and releases (default: data).")] = None
-    set: Annotated[list[str] | None, Parameter(name="--set", help="section.key=value; may be repeated.", negative="")] = None
+    set: Annotated[
+        list[str] | None, Parameter(name="--set", help="section.key=value; may be repeated.", negative="")
+    ] = None
 
 
 @Parameter(name="*")
@@ -143,7 +145,7 @@ def similar(
     from recsys_cl.serving.lookup import open_release
     from recsys_cl.summary import describe_answers
 
-    answers = open_release(store).answer_item(item_id, k)
+    answers = open_release(store).answer_similar(item_id, k)
     _print(as_json, answers, describe_answers(answers))
 
 
@@ -216,7 +218,9 @@ def benchmark(
     train: Annotated[Path | None, Parameter(help="Training events, with --test.")] = None,
     test: Annotated[Path | None, Parameter(help="Test events, read once, at the end.")] = None,
     sequences: Annotated[Path | None, Parameter(help="`user item item …` lines in time order: leave-one-out.")] = None,
-    settings: Annotated[list[str] | None, Parameter(name="--set", help="section.key=value; may be repeated.", negative="")] = None,
+    settings: Annotated[
+        list[str] | None, Parameter(name="--set", help="section.key=value; may be repeated.", negative="")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Train on a public split with every choice made on a validation part, and judge on its test part.
@@ -260,7 +264,8 @@ def sample(
 
     Example: `recsys-cl sample world --users 100000 --items 20000 --events 10000000`
     """
-    from recsys_cl.interactions.world import WorldConfig, write_sample
+    from recsys_cl.interactions.sample import write_sample
+    from recsys_cl.interactions.world import WorldConfig
     from recsys_cl.progress import show_progress
 
     with show_progress() as progress:
@@ -282,10 +287,15 @@ def doctor(*, store: Store = Path("data"), as_json: Json = False) -> None:
         raise SystemExit(1)
 
 
-def main(tokens: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code. Prints one message, never a traceback, for anything a user can cause."""
+def main() -> int:
+    """The entry point; gives the exit code."""
+    return run_app(app)
+
+
+def run_app(door: App, tokens: Sequence[str] | None = None) -> int:
+    """Run one command; gives the exit code. Prints one message, never a traceback, for anything a user can cause."""
     try:
-        app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+        door(tokens, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
         return _fail(str(error).strip(), 2)
     except RecsysError as error:

@@ -226,7 +226,14 @@ class Config(_Section):
 
 
 # Paths of a configuration file are relative to that file.
-_PATHS = (("ingest", "log"), ("ingest", "items"), ("ingest", "users"), ("split", "test"), ("publishing", "store"))
+_PATHS = (
+    ("ingest", "log"),
+    ("ingest", "items"),
+    ("ingest", "users"),
+    ("split", "test"),
+    ("publishing", "store"),
+    ("images", "root"),
+)
 
 
 def build_config(values: Mapping[str, Any]) -> Config:

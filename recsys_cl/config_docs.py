@@ -15,7 +15,8 @@ from pydantic import BaseModel
 from recsys_cl.config import Config
 from recsys_cl.errors import InputError
 from recsys_cl.files import write_text
-from recsys_cl.interactions.world import WorldConfig, write_sample
+from recsys_cl.interactions.sample import write_sample
+from recsys_cl.interactions.world import WorldConfig
 from recsys_cl.progress import Progress, report_nothing
 
 _SAMPLE_SETTINGS = {

@@ -111,7 +111,7 @@ def _check_threads() -> Check:
 
 
 def _check_store(store: Path) -> Check:
-    from recsys_cl.publishing.release import read_current
+    from recsys_cl.publishing.store import read_current
     from recsys_cl.serving.lookup import open_release
 
     if not store.exists():

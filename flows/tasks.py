@@ -1,0 +1,60 @@
+"""Tasks: one for each stage; the body of each is one call into recsys_cl.
+
+Only what can pass later is tried again: a disk or a database that did not answer. Bad data, a refused gate and a
+damaged store stay what they are, however often they are tried.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from prefect import get_run_logger, task
+from prefect.artifacts import create_table_artifact
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.tasks import Task
+
+from recsys_cl import pipeline
+from recsys_cl.errors import RecsysError
+from recsys_cl.files import read_json
+from recsys_cl.progress import LineProgress
+from recsys_cl.runs import open_run
+from recsys_cl.serving.export import export_neighbors, export_recommendations
+from recsys_cl.serving.lookup import open_release
+from recsys_cl.summary import build_metric_rows
+
+
+def can_pass_later(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
+    """Whether a failed task is worth trying again: an error of the system, not of what it was given."""
+    del task, run
+    try:
+        state.result()
+    except Exception as error:
+        return isinstance(error, OSError) and not isinstance(error, RecsysError)
+    return False
+
+
+@task(task_run_name="{stage}", retries=2, retry_delay_seconds=[10.0, 60.0], retry_condition_fn=can_pass_later)
+def run_stage(stage: str, store: str, run_id: str, force: str | None = None) -> None:
+    """Run one stage of a run; see recsys_cl.pipeline."""
+    logger = get_run_logger()
+    current = open_run(Path(store), run_id)
+    pipeline.run_stage(current, stage, force=force, progress=LineProgress(logger.info))
+
+
+@task
+def show_metrics(store: str, run_id: str) -> None:
+    """Keep the metrics beside the baselines as a table that the Prefect page shows."""
+    rows = build_metric_rows(read_json(open_run(Path(store), run_id).folder / "evaluation.json"))
+    create_table_artifact(table=rows, key="metrics", description=f"Metrics of run {run_id}, beside its baselines")
+
+
+@task(task_run_name="export-{what}", retries=2, retry_delay_seconds=[10.0, 60.0], retry_condition_fn=can_pass_later)
+def export(what: str, store: str, k: int) -> str:
+    """Export recommendations or neighbors of the live release into the store; gives the file."""
+    release = open_release(Path(store))
+    out = Path(store) / "exports" / f"{what}-{release.version}.parquet"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write = export_recommendations if what == "recommendations" else export_neighbors
+    write(release, out, k, progress=LineProgress(get_run_logger().info))
+    return str(out)

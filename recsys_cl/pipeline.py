@@ -1,0 +1,261 @@
+"""The dataflow: a log goes in, a live release comes out, in four stages that meet on disk.
+
+    ingest     log → validated interactions, catalog attributes, refused rows
+    train      interactions → split and audit → vectors of the evaluated fit (events before the cut) and of the
+               published fit (every kept event), same settings and number of steps
+    evaluate   evaluated fit + test events → metrics beside baselines
+    publish    published fit → index → gate → sealed release → CURRENT
+
+Each stage reads what the one before wrote into the run's folder: an interrupted run goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+
+from recsys_cl.catalog import Catalog, join_attributes
+from recsys_cl.embeddings import EmbeddingTable
+from recsys_cl.errors import ConfigError, InterruptedRunError, StoreError
+from recsys_cl.evaluation.evaluate import Evaluation, evaluate
+from recsys_cl.files import TEMPORARY, measure_folder, read_json, write_folder, write_json
+from recsys_cl.index.build import build_index
+from recsys_cl.index.recall import measure_ann_recall
+from recsys_cl.interactions.ingest import Ingested, ingest_log
+from recsys_cl.interactions.split import Split, align, check_audit, split_interactions
+from recsys_cl.interactions.table import Interactions
+from recsys_cl.progress import Progress, report_nothing
+from recsys_cl.publishing.gate import Gain, GateFacts, check_gate, measure_vectors
+from recsys_cl.publishing.parts import ReleaseParts
+from recsys_cl.publishing.release import ReleaseFacts, publish_release
+from recsys_cl.runs import STAGES, Run
+
+GATE_K = 20
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished run: where it lies, and the release it published."""
+
+    run: Run
+    release: str
+
+    def read(self, name: str) -> Any:
+        """What a stage wrote: `ingest`, `train`, `evaluation` or `release`."""
+        return read_json(self.run.folder / f"{name}.json")
+
+    def dump(self) -> dict[str, Any]:
+        """For programs: `{"run_id", "release", "store", "ingest", "train", "evaluation"}`."""
+        names = {"run_id": self.run.run_id, "release": self.release, "store": str(self.run.store)}
+        return names | {name: self.read(name) for name in ("ingest", "train", "evaluation")}
+
+
+@dataclass(frozen=True)
+class Frames:
+    """A log, and attributes, that are in memory already."""
+
+    log: pl.DataFrame | None = None
+    items: pl.DataFrame | None = None
+    users: pl.DataFrame | None = None
+
+
+def run_all(
+    run: Run, *, force: str | None = None, progress: Progress = report_nothing, frames: Frames | None = None
+) -> Outcome:
+    """Run every stage that is not done yet. Raises what the stages raise; InterruptedRunError on ctrl-C."""
+    for stage in STAGES:
+        if not run.is_done(stage):
+            run_stage(run, stage, force=force, progress=progress, frames=frames)
+    return open_outcome(run)
+
+
+def open_outcome(run: Run) -> Outcome:
+    """The outcome of a run that has published. Raises StoreError where it has not."""
+    if not run.is_done("publish"):
+        raise StoreError(f"run {run.run_id} has published nothing", remedy=f"recsys-cl run --run {run.run_id}")
+    return Outcome(run, read_json(run.folder / "release.json")["release"])
+
+
+def run_stage(
+    run: Run,
+    stage: str,
+    *,
+    force: str | None = None,
+    progress: Progress = report_nothing,
+    frames: Frames | None = None,
+) -> None:
+    """Run one stage, and mark it as done. Raises StoreError where a stage before it is not."""
+    for earlier in STAGES[: STAGES.index(stage)]:
+        if not run.is_done(earlier):
+            raise StoreError(
+                f"run {run.run_id} has not finished {earlier}", remedy=f"first: recsys-cl {earlier} --store {run.store}"
+            )
+    stages: dict[str, Callable[[], None]] = {
+        "ingest": lambda: _ingest(run, progress, frames or Frames()),
+        "train": lambda: _train(run, progress),
+        "evaluate": lambda: _evaluate(run, progress),
+        "publish": lambda: _publish(run, progress, force),
+    }
+    started = time.perf_counter()
+    try:
+        stages[stage]()
+    except KeyboardInterrupt:
+        raise InterruptedRunError(
+            f"interrupted in {stage}", remedy=f"go on with: recsys-cl run --store {run.store} --run {run.run_id}"
+        ) from None
+    run.finish(stage, time.perf_counter() - started)
+
+
+def _ingest(run: Run, progress: Progress, frames: Frames) -> None:
+    ingested: Ingested = ingest_log(run.config.ingest, run.config.images, run.raw, run.folder, progress, frames.log)
+    for name, given, found in (
+        ("items", frames.items, ingested.item_attributes),
+        ("users", frames.users, ingested.user_attributes),
+    ):
+        attributes = found if given is None else given
+        if attributes is not None:
+            attributes.write_parquet(run.folder / f"{name}.parquet")
+    write_json(run.folder / "ingest.json", ingested.report.dump())
+
+
+def _train(run: Run, progress: Progress) -> None:
+    from recsys_cl.recipe import choose_steps, fit
+    from recsys_cl.training.encode import encode_bag_vectors
+    from recsys_cl.training.save import save_towers
+
+    config, interactions = run.config, Interactions.read(run.folder / "interactions")
+    split = _split(run, interactions)
+    check_audit(split.audit, config.split)
+    choice = choose_steps(split.train, config, _named(progress, "choosing epochs"))
+    evaluated = fit(split.train, config, choice, _named(progress, "evaluated fit"))
+    with write_folder(run.folder / "evaluated") as folder:
+        EmbeddingTable(evaluated.queries, "query").write(folder / "queries.npy")
+        EmbeddingTable(evaluated.candidates, "candidate").write(folder / "candidates.npy")
+    published = fit(interactions, config, choice, _named(progress, "published fit"))
+    with write_folder(run.folder / "published") as folder:
+        EmbeddingTable(published.queries, "query").write(folder / "queries.npy")
+        EmbeddingTable(published.candidates, "candidate").write(folder / "candidates.npy")
+        EmbeddingTable(encode_bag_vectors(published.model), "bag").write(folder / "bags.npy")
+        save_towers(published.model, folder)
+    history = {"validation": choice.history, "evaluated": evaluated.history, "published": published.history}
+    train = {"audit": split.audit.dump(), "audit_lines": split.audit.describe()}
+    write_json(run.folder / "train.json", train | {"choice": choice.reason, "n_steps": choice.n_steps, **history})
+
+
+def _evaluate(run: Run, progress: Progress) -> None:
+    split = _split(run, Interactions.read(run.folder / "interactions"))
+    queries = EmbeddingTable.read(run.folder / "evaluated" / "queries.npy", "query").vectors
+    candidates = EmbeddingTable.read(run.folder / "evaluated" / "candidates.npy", "candidate").vectors
+    config, seed = run.config.evaluation, run.config.training.seed
+    found = evaluate(queries, candidates, split.train, split.test, config, seed, progress)
+    write_json(run.folder / "evaluation.json", found.dump())
+
+
+def _publish(run: Run, progress: Progress, force: str | None) -> None:
+    folder, config = run.folder, run.config
+    interactions = Interactions.read(folder / "interactions")
+    tables = {name: EmbeddingTable.read(folder / "published" / f"{name}.npy", "query").vectors for name in _TABLES}
+    candidates, queries = tables["candidates"], tables["queries"]
+    catalog = Catalog.build(interactions.items, _read_frame(folder / "items.parquet"))
+    seen = interactions.to_bags()
+    progress("publish", 0, 3, "building the index")
+    index, _ = build_index(candidates, config.index)
+    ann_recall = measure_ann_recall(index, candidates, queries, seed=config.training.seed)
+    progress("publish", 1, 3, "writing the report")
+    popularity_dim = config.model.dim - 1
+    evaluation = Evaluation.load(read_json(folder / "evaluation.json"))
+    health = {"item vectors": candidates, "user vectors": queries}
+    facts = GateFacts(
+        {name: measure_vectors(vectors, popularity_dim) for name, vectors in health.items()},
+        ann_recall,
+        _judge_gain(evaluation),
+    )
+    files = _write_reports(run, catalog, seen, index, facts, evaluation)
+    parts = ReleaseParts(
+        catalog=catalog,
+        users=interactions.users,
+        item_vectors=candidates,
+        bag_vectors=tables["bags"],
+        user_vectors=queries,
+        seen=seen,
+        index=index,
+        files=files,
+        user_attributes=_join_users(interactions, folder / "users.parquet"),
+    )
+    ingest = read_json(folder / "ingest.json")
+    progress("publish", 2, 3, "sealing the release")
+    release = publish_release(
+        parts,
+        ReleaseFacts(
+            run_id=run.run_id,
+            code_version=version("recsys_cl"),
+            config=config.dump(),
+            config_fingerprint=config.fingerprint,
+            data_fingerprint=ingest["fingerprint"],
+            n_events=interactions.n_events,
+            popularity_dim=popularity_dim,
+            ann_recall=ann_recall,
+            metrics={name: figure["value"] for name, figure in evaluation.metrics["model"].items()},
+            gate_reasons=check_gate(facts, config.publishing),
+            forced=force,
+        ),
+        run.store,
+    )
+    size = measure_folder(run.store / "releases" / release)
+    write_json(folder / "release.json", {"release": release, "ann_recall": ann_recall, "size_bytes": size})
+    progress("publish", 3, 3, release)
+
+
+_TABLES = ("queries", "candidates", "bags")
+
+
+def _split(run: Run, interactions: Interactions) -> Split:
+    """The split is a function of its inputs, so that no stage needs to store it."""
+    config, seed = run.config.split, run.config.training.seed
+    if config.by != "file":
+        return split_interactions(interactions, config, seed)
+    if not config.test:
+        raise ConfigError("split.by is file, but no test file is given", "split.test", "--set split.test=FILE")
+    given = run.config.ingest.model_copy(update={"log": config.test, "items": "", "users": "", "incremental": False})
+    with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=run.folder) as work:
+        found = ingest_log(given, run.config.images, Path(work) / "raw", Path(work), check_enough=False)
+        train, test = align(interactions, found.interactions)
+        return split_interactions(train, config, seed, test)
+
+
+def _judge_gain(evaluation: Evaluation) -> Gain:
+    """The model beside popularity, for the gate, by NDCG at the greatest k not above 20."""
+    k = max((k for k in evaluation.ks if k <= GATE_K), default=min(evaluation.ks))
+    metric = f"ndcg@{k}"
+    difference = evaluation.differences["popularity"][metric]
+    model, popularity = (evaluation.metrics[name][metric]["value"] for name in ("model", "popularity"))
+    low, high = difference["low"], difference["high"]
+    assert None not in (model, popularity, low, high), "means over users have intervals"
+    return Gain(metric, float(model), float(popularity), float(low), float(high), evaluation.n_users)  # type: ignore[arg-type]
+
+
+def _read_frame(path: Path) -> pl.DataFrame | None:
+    return pl.read_parquet(path) if path.exists() else None
+
+
+def _join_users(interactions: Interactions, path: Path) -> pa.Table | None:
+    """A line of attributes for each user of the log."""
+    attributes = _read_frame(path)
+    if attributes is None:
+        return None
+    return join_attributes(interactions.users, attributes, "user_id")
+
+
+def _named(progress: Progress, name: str) -> Progress:
+    def report(what: str, done: float, total: float, note: str) -> None:
+        progress(f"{what}, {name}", done, total, note)
+
+    return report

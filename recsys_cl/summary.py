@@ -1,0 +1,180 @@
+"""What a person reads at the end of a command: comes in what a run wrote, goes out text for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recsys_cl.files import read_json
+from recsys_cl.pipeline import Outcome
+from recsys_cl.runs import Run
+from recsys_cl.serving.lookup import Release, open_release
+
+_SHOWN = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
+_N_ITEMS, _N_NEIGHBORS = 3, 3
+
+
+def describe_outcome(outcome: Outcome) -> str:
+    """The whole run: rows, metrics beside baselines, the release, examples from it, and what to try next."""
+    release = open_release(outcome.run.store)
+    folder = outcome.run.folder
+    examples = _describe_examples(release)
+    return "\n\n".join(
+        [
+            _describe_ingest(read_json(folder / "ingest.json"), folder),
+            _describe_train(read_json(folder / "train.json")),
+            describe_metrics(read_json(folder / "evaluation.json")),
+            _describe_release(outcome),
+            *examples,
+            _describe_next(outcome, release),
+        ]
+    )
+
+
+def describe_stage(run: Run, stage: str) -> str:
+    """What one stage did, and the next one."""
+    if stage == "ingest":
+        text = _describe_ingest(read_json(run.folder / "ingest.json"), run.folder)
+    elif stage == "train":
+        text = _describe_train(read_json(run.folder / "train.json"))
+    elif stage == "evaluate":
+        text = describe_metrics(read_json(run.folder / "evaluation.json"))
+    else:
+        return _describe_release(Outcome(run, read_json(run.folder / "release.json")["release"]))
+    follows = {"ingest": "train", "train": "evaluate", "evaluate": "publish"}[stage]
+    return f"{text}\n\nnext: recsys-cl {follows} --store {run.store} --run {run.run_id}"
+
+
+def describe_metrics(evaluation: dict[str, Any]) -> str:
+    """The model beside its baselines, and the paired differences with their intervals."""
+    rows = build_metric_rows(evaluation)
+    head = (
+        f"{evaluation['n_users']:,} users judged on {evaluation['n_targets']:,} held-out items, "
+        f"{evaluation['n_items']:,} candidates (brackets: {evaluation['confidence']:.0%} bootstrap intervals)"
+    )
+    return f"{head}\n{format_table([list(rows[0]), *(list(row.values()) for row in rows)])}"
+
+
+def build_metric_rows(evaluation: dict[str, Any]) -> list[dict[str, str]]:
+    """A row for the model, each baseline and each paired difference; its cells are texts with intervals."""
+    metrics = evaluation["metrics"]
+    shown = [name for name in _SHOWN if name in metrics["model"]] or list(metrics["model"])[:4]
+    rows = []
+    for name, title in (("model", "model"), ("popularity", "popularity"), ("item_knn", "item-kNN")):
+        rows.append({"": title} | {metric: _show_figure(metrics[name][metric]) for metric in shown})
+    for name, title in (("popularity", "model − popularity"), ("item_knn", "model − item-kNN")):
+        figures = evaluation["differences"][name]
+        rows.append({"": title} | {m: _show_figure(figures[m], "+") if m in figures else "" for m in shown})
+    return rows
+
+
+def describe_answers(answers: Sequence[dict[str, Any]]) -> str:
+    """Neighbors or recommendations as a table."""
+    rows = [["rank", "score", "item_id", "title"]]
+    rows += [[str(a["rank"]), f"{a['score']:.4f}", a["item_id"], a.get("title", "")] for a in answers]
+    return format_table(rows if any("title" in a for a in answers) else [row[:3] for row in rows])
+
+
+def describe_releases(found: Sequence[dict[str, Any]]) -> str:
+    """One line a release, the live one marked."""
+    rows = [["", "release", "created", *_SHOWN]]
+    for entry in found:
+        figures = [f"{entry['metrics'][m]:.4f}" if m in entry["metrics"] else "" for m in _SHOWN]
+        rows.append(["live" if entry["live"] else "", entry["release"], entry["created"] or "", *figures])
+        if "broken" in entry:
+            rows[-1][2] = f"broken: {entry['broken']}"
+    return format_table(rows) if found else "no releases"
+
+
+def describe_benchmark(figures: dict[str, Any]) -> str:
+    """The figures, one a line."""
+    metrics = [f"{name:<14} {value:.4f}" for name, value in figures.items() if "@" in name]
+    facts = ("n_users", "n_items", "n_train", "n_users_judged", "n_test_unknown")
+    return "\n".join(
+        [
+            *metrics,
+            f"{'trained in':<14} {figures['train_seconds']:.1f} s, evaluated in {figures['evaluate_seconds']:.1f} s, "
+            f"peak memory {figures['peak_rss_bytes'] / 2**20:,.0f} MiB",
+            *(f"{name:<14} {figures[name]:,}" for name in facts),
+            f"{'chosen':<14} {figures['settings']['chosen_because']}",
+            f"{'vectors':<14} sha256 {figures['embeddings_sha256']}",
+        ]
+    )
+
+
+def format_table(rows: Sequence[Sequence[str]]) -> str:
+    """Columns padded to their widest cell; the last one is left as it is."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def _describe_ingest(report: dict[str, Any], folder: Path) -> str:
+    lines = [f"rows read {report['n_read']:,}, kept {report['n_kept']:,}, refused {sum(report['refused'].values()):,}"]
+    lines += [f"  refused, {reason}: {count:,}" for reason, count in sorted(report["refused"].items())]
+    if report["refused"]:
+        lines.append(f"  each with line, reason and content in {folder / 'refused.parquet'}")
+    lines.append("columns: " + ", ".join(f"{role} = {name}" for role, name in report["columns"].items()))
+    lines.append(f"{report['n_users']:,} users, {report['n_items']:,} items, {report['n_events']:,} events")
+    return "\n".join([*lines, *report["notes"]])
+
+
+def _describe_train(train: dict[str, Any]) -> str:
+    return "\n".join([*train["audit_lines"], f"training: {train['choice']}"])
+
+
+def _describe_release(outcome: Outcome) -> str:
+    release = outcome.read("release")
+    path = outcome.run.store / "releases" / outcome.release
+    size = f"{release['size_bytes'] / 2**20:.1f} MiB, ann_recall@10 {release['ann_recall']:.4f}"
+    return f"release {outcome.release} is live: {path}\n  {size}; report: {path / 'report.html'}"
+
+
+def _describe_examples(release: Release) -> list[str]:
+    """Neighbors of three items that many users touched, and recommendations for one user of ordinary size."""
+    popularity = np.bincount(release.parts.seen.item_rows, minlength=len(release.parts.catalog))
+    shown = np.argsort(-popularity, kind="stable")[: 10 * _N_ITEMS : 10]
+    texts = []
+    for row in shown:
+        item = release.parts.catalog.describe(int(row))
+        k = min(_N_NEIGHBORS, len(release.parts.catalog) - 1)
+        answers = describe_answers(release.answer_similar(item["item_id"], k)) if k else "no other item"
+        texts.append(f"neighbors of {item['item_id']}{_show_title(item)}\n{_indent(answers)}")
+    sizes = release.parts.seen.sizes
+    user = int(np.argsort(sizes, kind="stable")[len(sizes) // 2])
+    user_id = release.parts.users.get_id(user)
+    k = min(5, len(release.parts.catalog) - int(sizes[user]))
+    if k > 0:
+        answers = describe_answers(release.answer_user(user_id, k))
+        texts.append(f"recommendations for user {user_id}, who touched {sizes[user]} items\n{_indent(answers)}")
+    return texts
+
+
+def _describe_next(outcome: Outcome, release: Release) -> str:
+    store, parts = outcome.run.store, release.parts
+    history = ",".join(parts.catalog.items.get_ids(parts.seen.item_rows[:3]))
+    return "\n".join(
+        [
+            "next, try:",
+            f"  recsys-cl similar {parts.catalog.items.get_id(int(parts.seen.item_rows[0]))} --store {store}",
+            f"  recsys-cl recommend --history {history} --store {store}",
+            f"  recsys-cl export recommendations --store {store} --out recommendations.parquet",
+        ]
+    )
+
+
+def _show_figure(figure: dict[str, float | None], sign: str = "") -> str:
+    value = f"{figure['value']:{sign}.4f}"
+    return value if figure["low"] is None else f"{value} [{figure['low']:{sign}.4f}, {figure['high']:{sign}.4f}]"
+
+
+def _show_title(item: dict[str, Any]) -> str:
+    return f" ({item['title']})" if "title" in item else ""
+
+
+def _indent(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.splitlines())
