@@ -1,0 +1,1 @@
+"""Evaluation: exact top-k over the full catalog, metrics with intervals, baselines, and the report for people."""

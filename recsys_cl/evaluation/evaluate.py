@@ -1,0 +1,195 @@
+"""Evaluation of one model: comes in as vectors and the two parts of a log; goes out as metrics with intervals.
+
+The full catalog is ranked for every judged user, never a sample of it (Krichene and Rendle, KDD 2020), with what the
+user has in training left out; popularity and item-kNN are judged on the same users in the same way.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_cl.bags import Bags
+from recsys_cl.config import EvaluationConfig
+from recsys_cl.errors import InputError
+from recsys_cl.evaluation.baselines import score_by_neighbors, score_by_popularity
+from recsys_cl.evaluation.bootstrap import Intervals, resample_means
+from recsys_cl.evaluation.metrics import judge, judge_popularity, measure_coverage
+from recsys_cl.evaluation.targets import Judged, choose_judged, find_targets, keep_items
+from recsys_cl.evaluation.topk import Neighbors, search_exact, search_scores
+from recsys_cl.interactions.table import Interactions
+from recsys_cl.progress import Progress, report_nothing
+
+__all__ = ["Evaluation", "evaluate", "find_targets", "measure_metrics", "measure_recall"]
+
+MODEL, POPULARITY, ITEM_KNN = "model", "popularity", "item_knn"
+COMPARED = ("recall", "ndcg")  # the metrics whose difference to each baseline gets an interval
+
+Figure = dict[str, float | None]
+"""`{"value": …, "low": …, "high": …}`; low and high are None where a figure is not a mean over users (coverage)."""
+Figures = dict[str, dict[str, Figure]]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` found.
+
+    metrics: model, popularity, item_knn -> `recall@20` … -> Figure. differences: baseline -> metric -> Figure of
+    model minus baseline on the same users. n_users are judged of n_users_eligible; n_items are the candidates.
+    dropped counts what could not be judged: users_without_training, users_without_targets (of those with test
+    events), targets_not_in_catalog, targets_seen_in_training.
+    """
+
+    n_users: int
+    n_users_eligible: int
+    n_items: int
+    n_targets: int
+    dropped: dict[str, int]
+    ks: tuple[int, ...]
+    confidence: float
+    metrics: Figures
+    differences: Figures
+    seconds: float
+
+    def dump(self) -> dict[str, Any]:
+        """As JSON values."""
+        return asdict(self) | {"ks": list(self.ks)}
+
+    @staticmethod
+    def load(values: dict[str, Any]) -> Evaluation:
+        """From what `dump` gave."""
+        return Evaluation(**(values | {"ks": tuple(values["ks"])}))
+
+
+def evaluate(
+    queries: NDArray[np.float32],
+    candidates: NDArray[np.float32],
+    train: Interactions,
+    test: Interactions,
+    config: EvaluationConfig,
+    seed: int,
+    progress: Progress = report_nothing,
+) -> Evaluation:
+    """Judge a model beside popularity and item-kNN; queries [n_users, dim], candidates [n_items, dim].
+
+    Judged are users with at least one training event and one target, at most config.most_users, drawn evenly.
+    Raises InputError where nobody can be judged, ValueError where shapes do not belong together.
+    """
+    started = time.perf_counter()
+    if len(queries) != train.n_users or len(candidates) != train.n_items:
+        raise ValueError(f"{queries.shape}, {candidates.shape} for {train.n_users} users, {train.n_items} items")
+    judged = choose_judged(train, test, config.most_users, np.random.default_rng([seed, 0]))
+    popularity = np.bincount(judged.histories.item_rows, minlength=len(judged.items))
+    per_user: dict[str, dict[str, NDArray[np.float64]]] = {}
+    whole: dict[str, dict[str, float]] = {}
+    names = (MODEL, POPULARITY, ITEM_KNN)
+    for step, name in enumerate(names):
+        progress("evaluate", step, len(names) + 1, name)
+        if name == MODEL:
+            model = (queries[judged.users], candidates[judged.items])
+            found = search_exact(*model, max(config.ks), judged.seen, config.block_mib)
+        else:
+            found = _search_baseline(name, judged, config)
+        per_user[name] = judge(found.rows, judged.targets, config.ks)
+        per_user[name] |= judge_popularity(found.rows, popularity, config.ks)
+        whole[name] = measure_coverage(found.rows, len(judged.items), config.ks)
+    progress("evaluate", len(names), len(names) + 1, "intervals")
+    metrics, differences = _build_figures(per_user, whole, config, np.random.default_rng([seed, 1]))
+    progress("evaluate", len(names) + 1, len(names) + 1, "")
+    return Evaluation(
+        n_users=len(judged.users),
+        n_users_eligible=judged.n_users_eligible,
+        n_items=len(judged.items),
+        n_targets=len(judged.targets.item_rows),
+        dropped=judged.dropped,
+        ks=tuple(config.ks),
+        confidence=config.confidence,
+        metrics=metrics,
+        differences=differences,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def measure_metrics(
+    queries: NDArray[np.float32],
+    candidates: NDArray[np.float32],
+    seen: Bags,
+    targets: Bags,
+    ks: Sequence[int],
+    known: NDArray[np.bool_] | None = None,
+) -> dict[str, float]:
+    """Mean of each metric at each k for one model alone, no baselines, no intervals: for validation and benchmarks.
+
+    queries [m, dim]; candidates [n, dim]; seen, targets: a bag for each query; known [n]: what can be found (None:
+    everything); a target that cannot is a miss. Queries without a target are left out; InputError where none is left.
+    """
+    asking = np.flatnonzero(targets.sizes > 0)
+    if len(asking) == 0:
+        raise InputError("no query has a target", "at least one user with an item to be found")
+    if len(asking) < len(targets):
+        queries, seen, targets = queries[asking], seen.take(asking), targets.take(asking)
+    if known is None:
+        rows = search_exact(queries, candidates, max(ks), seen).rows
+    else:
+        found = search_exact(queries, candidates[known], max(ks), keep_items(seen, known))
+        rows = np.append(np.flatnonzero(known), -1)[found.rows]  # back to catalog rows; -1 stays -1
+    return {name: float(values.mean()) for name, values in judge(rows, targets, ks).items()}
+
+
+def measure_recall(
+    queries: NDArray[np.float32],
+    candidates: NDArray[np.float32],
+    seen: Bags,
+    targets: Bags,
+    k: int,
+    known: NDArray[np.bool_] | None = None,
+) -> float:
+    """Mean recall@k of one model, for validation during training; as `measure_metrics`."""
+    return measure_metrics(queries, candidates, seen, targets, (k,), known)[f"recall@{k}"]
+
+
+def _search_baseline(name: str, judged: Judged, config: EvaluationConfig) -> Neighbors:
+    n_items = len(judged.items)
+    if name == POPULARITY:
+        score = score_by_popularity(judged.histories, n_items)
+    else:
+        score = score_by_neighbors(judged.histories, judged.seen, n_items, config.knn_neighbors, config.block_mib)
+    return search_scores(score, (len(judged.users), n_items), max(config.ks), judged.seen, config.block_mib)
+
+
+def _build_figures(
+    per_user: dict[str, dict[str, NDArray[np.float64]]],
+    whole: dict[str, dict[str, float]],
+    config: EvaluationConfig,
+    rng: np.random.Generator,
+) -> tuple[Figures, Figures]:
+    """Metrics and differences with intervals, from one set of resamples that all of them share."""
+    columns = [((name, metric), values) for name, judged in per_user.items() for metric, values in judged.items()]
+    compared = [f"{metric}@{k}" for metric in COMPARED for k in config.ks]
+    columns += [
+        ((f"{MODEL} - {name}", metric), per_user[MODEL][metric] - per_user[name][metric])
+        for name in per_user
+        if name != MODEL
+        for metric in compared
+    ]
+    values = np.stack([column for _, column in columns], axis=1)
+    intervals = resample_means(values, config.n_resamples, config.confidence, rng)
+    figures = {key: _get_figure(intervals, place) for place, (key, _) in enumerate(columns)}
+    metrics = {name: {metric: figures[name, metric] for metric in judged} for name, judged in per_user.items()}
+    for name, values_whole in whole.items():
+        metrics[name] |= {metric: {"value": value, "low": None, "high": None} for metric, value in values_whole.items()}
+    baselines = [name for name in per_user if name != MODEL]
+    return metrics, {name: {m: figures[f"{MODEL} - {name}", m] for m in compared} for name in baselines}
+
+
+def _get_figure(intervals: Intervals, place: int) -> Figure:
+    return {
+        "value": float(intervals.values[place]),
+        "low": float(intervals.low[place]),
+        "high": float(intervals.high[place]),
+    }

@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from recsys_cl.evaluation.model_card import render_model_card
+from recsys_cl.evaluation.report import render_report
+from recsys_cl.evaluation.report_data import METRICS, ReportData, describe_verdict
+
+PIXEL = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
+HOSTILE = (
+    "</bdi><script>alert(1)</script><img src=https://evil.example/x onerror=alert(2)> | `*_[a](b)_*` \u202e\ud800\x00"
+)
+
+
+def build_evaluation(gain: float = 0.02) -> dict[str, Any]:
+    def figure(value: float) -> dict[str, float | None]:
+        return {"value": value, "low": value - 0.01, "high": value + 0.01}
+
+    names = [f"{name}@{k}" for name in METRICS for k in (5, 20)]
+    metrics = {name: {m: figure(0.1) for m in names} for name in ("model", "popularity", "item_knn")}
+    for found in metrics.values():
+        found["coverage@5"] = found["coverage@20"] = {"value": 0.25, "low": None, "high": None}
+    compared = [f"{name}@{k}" for name in ("recall", "ndcg") for k in (5, 20)]
+    differences = {name: {m: figure(gain) for m in compared} for name in ("popularity", "item_knn")}
+    return {
+        "n_users": 1234,
+        "n_users_eligible": 5678,
+        "n_items": 910,
+        "n_targets": 1112,
+        "dropped": {"users_without_training": 3, "targets_seen_in_training": 0},
+        "ks": [5, 20],
+        "confidence": 0.95,
+        "metrics": metrics,
+        "differences": differences,
+        "seconds": 1.5,
+    }
+
+
+def build_data(text: str = "plain") -> ReportData:
+    item = {"item_id": text, "title": text, "image": PIXEL}
+    return ReportData(
+        name=text,
+        facts={text: text},
+        ingest={
+            "n_read": 110,
+            "n_kept": 100,
+            "refused": {"duplicate": 7, text: 3},
+            "n_users": 10,
+            "n_items": 20,
+            "timed": True,
+            "first_time": text,
+            "last_time": text,
+            "columns": {"user": text},
+            "notes": [text],
+        },
+        audit=[text],
+        choice=text,
+        evaluation=build_evaluation(),
+        training=[{"epoch": 1, "loss": 3.0}, {"epoch": 2, "loss": 2.5, "recall": 0.2}],
+        popularity=[0, 1, 5, 2, 400, 3],
+        health={text: {"n": 20, "dim": 4, "n_nonfinite": 0, "norm_min": 0.5, "effective_rank": 3.2}},
+        index={"kind": "hnsw", "ann_recall": 0.9987, "parameters": {"ef_search": 64}},
+        neighbors=[{"item": item, "neighbors": [item | {"score": 0.75}]}],  # type: ignore[list-item,typeddict-item]
+        gate=[text],
+        settings={"training": {"seed": 0, text: text}},
+    )
+
+
+class Page(HTMLParser):
+    """Collects elements, what they refer to, and the text."""
+
+    def __init__(self, document: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.open: list[str] = []
+        self.links: list[str] = []
+        self.handlers: list[str] = []
+        self.text = ""
+        self.feed(document)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        if tag not in {"meta", "link", "img", "line", "circle", "polyline"}:
+            self.open.append(tag)
+        self.links += [value or "" for name, value in attrs if name in {"src", "href", "action", "style", "data"}]
+        self.handlers += [name for name, _ in attrs if name.startswith("on")]
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in {"line", "circle", "polyline"}:
+            return
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_the_page_is_well_formed_and_asks_for_nothing() -> None:
+    page = Page(render_report(build_data()))
+    assert page.open == []
+    assert all(link.startswith("data:") for link in page.links)
+    assert "url(" not in render_report(build_data())
+    assert not {"script", "iframe", "object", "form"} & set(page.tags)
+
+
+def test_hostile_text_stays_text() -> None:
+    document = render_report(build_data(HOSTILE))
+    document.encode("utf-8")  # no lone surrogate is left
+    hostile, plain = Page(document), Page(render_report(build_data()))
+    assert hostile.tags == plain.tags
+    assert hostile.links == plain.links
+    assert hostile.handlers == []
+    assert "alert(1)" in hostile.text
+    assert "\u202e" not in document
+    assert "\x00" not in document
+
+
+@pytest.mark.parametrize(
+    "image", ["https://evil.example/x.png", "data:image/svg+xml;base64,AAAA", 'data:image/png;base64,"']
+)
+def test_only_pictures_that_are_part_of_the_page_are_shown(image: str) -> None:
+    data = replace(build_data(), neighbors=[{"item": {"item_id": "1", "image": image}, "neighbors": []}])
+    with pytest.raises(ValueError, match="not a picture"):
+        render_report(data)
+
+
+def test_the_page_says_what_was_measured_in_words() -> None:
+    text = Page(render_report(build_data())).text
+    for said in (
+        "NDCG at 20",
+        "Most popular items",
+        "repeats another event",
+        "HNSW graph",
+        "users with nothing in training",
+    ):
+        assert said in text
+    for unsaid in ("ndcg@20", "item_knn", "users_without_training", "None", "nan"):
+        assert unsaid not in text
+    assert "held-out items that the user has" not in text  # nothing of that kind was left out
+
+
+def test_parts_without_data_are_left_out() -> None:
+    data = ReportData("run", {}, {}, [], "", build_evaluation())
+    page = Page(render_report(data))
+    assert page.open == []
+    for heading in ("What went in", "Training", "How popular", "Vectors", "Neighbors", "Settings"):
+        assert heading not in page.text
+    assert "## Evaluation" in render_model_card(data)
+
+
+@pytest.mark.parametrize("n_epochs", [1, 2, 500])
+def test_curves_of_any_length_are_drawn(n_epochs: int) -> None:
+    history = [{"epoch": epoch, "loss": 1.0} for epoch in range(1, n_epochs + 1)]
+    popularity = [1] * n_epochs
+    document = render_report(replace(build_data(), training=history, popularity=popularity))
+    assert "nan" not in document
+    assert len(document) < 100_000
+
+
+@pytest.mark.parametrize(("gain", "said"), [(0.02, "is better than"), (-0.02, "is worse than"), (0.0, "cannot tell")])
+def test_the_verdict_follows_the_interval_of_the_difference(gain: float, said: str) -> None:
+    sentences = describe_verdict(build_evaluation(gain))
+    assert len(sentences) == 2
+    assert all(said in sentence for sentence in sentences)
+
+
+def test_the_model_card_has_every_part_and_escapes_what_it_is_given() -> None:
+    card = render_model_card(build_data(HOSTILE))
+    card.encode("utf-8")
+    for heading in ("Intended use", "Data", "Evaluation", "Training", "Vectors", "Limits"):
+        assert f"\n## {heading}\n" in card
+    assert "\\<script\\>" in card
+    assert "<script>" not in card
+    assert "| NDCG at 20 | 0.1000" in card
+    lines = [line for line in card.splitlines() if line.startswith("|")]
+    assert {line.count("|") for line in lines} == {5}
