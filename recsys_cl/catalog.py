@@ -14,7 +14,7 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recsys_cl.ids import IdMap, read_arrow, write_arrow
+from recsys_cl.ids import IdMap, read_arrow, to_arrow, write_arrow
 
 ID = "item_id"
 TITLE = "title"
@@ -56,7 +56,7 @@ class Catalog:
         """Titles at many rows, or None where the catalog has no titles."""
         if TITLE not in self.columns.column_names:
             return None
-        taken = self.columns.column(TITLE).take(pa.array(np.asarray(rows, dtype=np.int64)))
+        taken = self.columns.column(TITLE).take(to_arrow(np.asarray(rows, dtype=np.int64)))
         return pl.Series(TITLE, taken.combine_chunks(), dtype=pl.String)
 
     def to_frame(self) -> pl.DataFrame:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -66,7 +67,7 @@ class IdMap:
 
     def get_ids(self, rows: Sequence[int] | NDArray[np.integer]) -> pl.Series:
         """The ids at many rows, as a polars String series."""
-        return pl.Series(COLUMN, self.array.take(pa.array(np.asarray(rows, dtype=np.int64))), dtype=pl.String)
+        return pl.Series(COLUMN, self.array.take(to_arrow(np.asarray(rows, dtype=np.int64))), dtype=pl.String)
 
     def to_series(self) -> pl.Series:
         """All ids in row order."""
@@ -85,6 +86,11 @@ class IdMap:
     def of_column(column: pa.ChunkedArray) -> IdMap:
         """Take a column that is already sorted and distinct, as `write` left it."""
         return IdMap(column.chunk(0) if column.num_chunks else pa.array([], pa.large_string()))
+
+
+def to_arrow(values: NDArray[Any]) -> pa.Array:
+    """Numbers as an Arrow array; not by `pa.array`, which imports pandas, more than half of a lookup's start."""
+    return pl.Series(values).to_arrow()
 
 
 def write_arrow(path: Path, table: pa.Table) -> None:

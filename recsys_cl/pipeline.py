@@ -34,8 +34,9 @@ from recsys_cl.interactions.split import Split, align, check_audit, split_intera
 from recsys_cl.interactions.table import Interactions
 from recsys_cl.progress import Progress, report_nothing
 from recsys_cl.publishing.gate import Gain, GateFacts, check_gate, measure_vectors
-from recsys_cl.publishing.parts import ReleaseParts
+from recsys_cl.publishing.parts import GIVEN_FILES, ReleaseParts
 from recsys_cl.publishing.release import ReleaseFacts, publish_release
+from recsys_cl.reporting import write_reports
 from recsys_cl.runs import STAGES, Run
 
 GATE_K = 20
@@ -167,7 +168,7 @@ def _publish(run: Run, progress: Progress, force: str | None) -> None:
     catalog = Catalog.build(interactions.items, _read_frame(folder / "items.parquet"))
     seen = interactions.to_bags()
     progress("publish", 0, 3, "building the index")
-    index, _ = build_index(candidates, config.index)
+    index, index_facts = build_index(candidates, config.index)
     ann_recall = measure_ann_recall(index, candidates, queries, seed=config.training.seed)
     progress("publish", 1, 3, "writing the report")
     popularity_dim = config.model.dim - 1
@@ -178,7 +179,9 @@ def _publish(run: Run, progress: Progress, force: str | None) -> None:
         ann_recall,
         _judge_gain(evaluation),
     )
-    files = _write_reports(run, catalog, seen, index, facts, evaluation)
+    reasons = check_gate(facts, config.publishing)
+    write_reports(run, catalog, (candidates, tables["bags"]), seen, (index_facts, facts, reasons))
+    here = ("evaluation.json", "report.html", "model_card.md")
     parts = ReleaseParts(
         catalog=catalog,
         users=interactions.users,
@@ -187,7 +190,7 @@ def _publish(run: Run, progress: Progress, force: str | None) -> None:
         user_vectors=queries,
         seen=seen,
         index=index,
-        files=files,
+        files={name: (folder if name in here else folder / "published") / name for name in GIVEN_FILES},
         user_attributes=_join_users(interactions, folder / "users.parquet"),
     )
     ingest = read_json(folder / "ingest.json")
@@ -204,7 +207,7 @@ def _publish(run: Run, progress: Progress, force: str | None) -> None:
             popularity_dim=popularity_dim,
             ann_recall=ann_recall,
             metrics={name: figure["value"] for name, figure in evaluation.metrics["model"].items()},
-            gate_reasons=check_gate(facts, config.publishing),
+            gate_reasons=reasons,
             forced=force,
         ),
         run.store,
@@ -215,6 +218,17 @@ def _publish(run: Run, progress: Progress, force: str | None) -> None:
 
 
 _TABLES = ("queries", "candidates", "bags")
+# A given test file is read as it is: the rules that judge a whole log would judge a part of one here.
+_TEST_LOG: dict[str, Any] = {
+    "items": "",
+    "users": "",
+    "incremental": False,
+    "since": "",
+    "until": "",
+    "core_users": 1,
+    "core_items": 1,
+}
+_TEST_LOG |= {"most_events_per_day": 0}
 
 
 def _split(run: Run, interactions: Interactions) -> Split:
@@ -224,7 +238,7 @@ def _split(run: Run, interactions: Interactions) -> Split:
         return split_interactions(interactions, config, seed)
     if not config.test:
         raise ConfigError("split.by is file, but no test file is given", "split.test", "--set split.test=FILE")
-    given = run.config.ingest.model_copy(update={"log": config.test, "items": "", "users": "", "incremental": False})
+    given = run.config.ingest.model_copy(update=_TEST_LOG | {"log": config.test})
     with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=run.folder) as work:
         found = ingest_log(given, run.config.images, Path(work) / "raw", Path(work), check_enough=False)
         train, test = align(interactions, found.interactions)

@@ -54,7 +54,7 @@ class TwoTowers:
 
     tables: `bag` (what a query takes of an item), `item` (candidates; the same table where tied), `user` (where
     `user_weight` is above 0). item_weights [n_items]: degree^-degree_power, how much an item counts in a bag.
-    log_popularity [n_items]: natural log of the share of all (user, item) pairs, with half a user for items with none.
+    log_popularity [n_items]: natural log of an item's users over the mean, with half a user for items with none.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class TwoTowers:
         self.config = config
         n_items, dim = len(popularity), config.dim - 1
         seen = np.maximum(popularity, 0.5)
-        self.log_popularity = torch.from_numpy(np.log(seen / seen.sum()).astype(np.float32))
+        self.log_popularity = torch.from_numpy(np.log(seen / seen.mean()).astype(np.float32))
         self.item_weights = torch.from_numpy((seen**-config.degree_power).astype(np.float32))
         self.bag_table = RowTable(n_items, dim, _SPREAD, generator)
         self.item_table = self.bag_table if config.tied else RowTable(n_items, dim, _SPREAD, generator)

@@ -49,7 +49,7 @@ def test_taste_has_unit_length_and_the_last_float_carries_popularity() -> None:
     model = build(popularity_weight=0.5, temperature=0.2)
     candidates = encode_candidates(model)
     assert np.allclose(np.linalg.norm(candidates[:, :-1], axis=1), 1, atol=1e-6)
-    share = np.maximum(POPULARITY, 0.5) / np.maximum(POPULARITY, 0.5).sum()
+    share = np.maximum(POPULARITY, 0.5) / np.maximum(POPULARITY, 0.5).mean()
     assert np.allclose(candidates[:, -1], 0.1 * np.log(share), atol=1e-6)
     queries = encode_queries(model, Bags.of_items(np.arange(6)), None)
     assert np.allclose(np.linalg.norm(queries[:, :-1], axis=1), 1, atol=1e-6)

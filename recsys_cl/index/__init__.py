@@ -1,0 +1,1 @@
+"""The FAISS index: build it for a catalog, search it, measure what it misses."""

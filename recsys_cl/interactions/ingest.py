@@ -1,0 +1,267 @@
+"""Ingest: comes in as a log in any form, goes out as validated interactions on disk, attributes and a report.
+
+The log is parsed into the store's raw cache, source by source; the rules are then applied to everything kept so far.
+Memory: the distinct ids, one batch of rows and one bucket of users; never all events.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from recsys_cl.catalog import ID
+from recsys_cl.config import ImagesConfig, IngestConfig, is_url
+from recsys_cl.errors import ConfigError, LogError
+from recsys_cl.files import TEMPORARY, dump_json, hash_text
+from recsys_cl.interactions.assemble import Assembled, Assembly, assemble_interactions
+from recsys_cl.interactions.attributes import USER_ID, Attributes, count_attributes, read_items, read_users
+from recsys_cl.interactions.batches import Batch
+from recsys_cl.interactions.raw import Part, merge_parts, parse_file, parse_stream, read_ledger, write_ledger
+from recsys_cl.interactions.readers import slice_frame
+from recsys_cl.interactions.refusals import open_refusals
+from recsys_cl.interactions.report import FileReport, IngestReport
+from recsys_cl.interactions.rules import check_roles, check_row_rules
+from recsys_cl.interactions.schema import ROLES, Role, recognize_columns
+from recsys_cl.interactions.sources import SourceFile, check_delimiter, open_log
+from recsys_cl.interactions.sql import open_query
+from recsys_cl.interactions.table import Interactions
+from recsys_cl.interactions.times import format_times
+from recsys_cl.progress import Progress, report_nothing
+
+REFUSED_FILE, INTERACTIONS_FOLDER, FRAME_NAME = "refused.parquet", "interactions", "frame"
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """interactions, mapped from the run's folder; item_attributes: item_id, title and image_path where known, others;
+    user_attributes: user_id and others; None without a file. All attributes are strings or null."""
+
+    interactions: Interactions
+    item_attributes: pl.DataFrame | None
+    user_attributes: pl.DataFrame | None
+    report: IngestReport
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A log that could be opened: the columns of each of its parts, and the function that parses them into `raw`,
+    which gives the parts in order and the names of those that were not yet there. `notes` are for the report."""
+
+    columns: Sequence[dict[Role, str]]
+    parse: Callable[[Path], tuple[list[Part], frozenset[str]]]
+    notes: list[str]
+
+
+def ingest_log(
+    config: IngestConfig,
+    images: ImagesConfig,
+    raw: Path,
+    work: Path,
+    progress: Progress = report_nothing,
+    frame: pl.DataFrame | None = None,
+    *,
+    check_enough: bool = True,
+) -> Ingested:
+    """Read the log, apply the rules, and write `work/interactions` and `work/refused.parquet`.
+
+    raw: the store's cache of parsed sources. frame: a log in memory, instead of `config.log`. Nothing is written before
+    the log could be opened. check_enough: refuse a log with one user or item only, or without a user of two events; a
+    log that serves as a test may be such. Raises ConfigError and LogError; refused.parquet stays where rows were read.
+    """
+    rules = check_row_rules(config)
+    with _open_source(config, frame, progress) as source:
+        for columns in source.columns:
+            check_roles(rules, columns, "the log")
+        items = read_items(config, images, [source.columns[0]["item"]])
+        users = read_users(config, [source.columns[0]["user"]])
+        former = read_ledger(raw) if config.incremental else []
+        current, fresh = source.parse(raw)
+    parts = merge_parts(former, current, raw)
+    _check_alike(parts)
+    work.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=work))
+    try:
+        with open_refusals(work / REFUSED_FILE) as refusals:
+            assembly = Assembly(parts, raw, scratch, config, rules, refusals, progress)
+            assembled = assemble_interactions(assembly, work / INTERACTIONS_FOLDER)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    refused = dict(sorted(refusals.counts.items()))
+    assembled = _check_left(assembled, sum(part.n_rows for part in parts), refused, work)
+    if check_enough:
+        _check_enough(assembled.interactions, work)
+    notes = source.notes + _note_origin(former, current, fresh) + _note_rules(config, assembly.timed)
+    report = _report(assembled, (parts, fresh), refused, notes, (items, users))
+    write_ledger(raw, parts)
+    return Ingested(assembled.interactions, items.frame if items else None, users.frame if users else None, report)
+
+
+@contextlib.contextmanager
+def _open_source(config: IngestConfig, frame: pl.DataFrame | None, progress: Progress) -> Iterator[_Source]:
+    if frame is not None:
+        columns = recognize_columns(frame.columns, config, "the frame")
+        batches = slice_frame(frame, config.batch_rows)
+        yield _Source([columns], lambda raw: _parse_stream(FRAME_NAME, batches, columns, config, raw), [])
+    elif not config.log:
+        raise ConfigError("no log is given", "a file, a folder, a glob or a database URL", "name it with: --log PATH")
+    elif is_url(config.log):
+        with open_query(config.log, config.query) as query:
+            named = recognize_columns(query.columns, config, f"the query on {query.url}")
+            rows = _tell_rows(query.read_batches(config.batch_rows), progress)
+            yield _Source([named], lambda raw: _parse_stream(query.url, rows, named, config, raw), [])
+    else:
+        files, empty = open_log(config.log, config.format, config.delimiter, config.quoted)
+        for file in files:
+            if not (config.user_column and config.item_column):
+                check_delimiter(file)
+        chosen = [recognize_columns(file.layout.columns, config, str(file.path)) for file in files]
+        notes = [f"{len(empty)} files without a byte were left out: {_list_some(empty)}"] if empty else []
+        yield _Source(chosen, lambda raw: _parse_files(files, chosen, config, raw, progress), notes)
+
+
+def _parse_files(
+    files: Sequence[SourceFile], columns: Sequence[dict[Role, str]], config: IngestConfig, raw: Path, progress: Progress
+) -> tuple[list[Part], frozenset[str]]:
+    total = sum(file.size_bytes for file in files)
+    before, parts, fresh = 0, [], set()
+    for file, chosen in zip(files, columns, strict=True):
+
+        def tell(done: int, name: str = file.name, start: int = before) -> None:
+            progress("reading", start + done, total, name)
+
+        part, is_fresh = parse_file(file, chosen, (config.time_unit, config.batch_rows), raw, tell)
+        parts.append(part)
+        if is_fresh:
+            fresh.add(part.name)
+        tell(file.size_bytes)
+        before += file.size_bytes
+    return parts, frozenset(fresh)
+
+
+def _parse_stream(
+    name: str, batches: Iterator[Batch], columns: dict[Role, str], config: IngestConfig, raw: Path
+) -> tuple[list[Part], frozenset[str]]:
+    return [parse_stream(name, batches, columns, config.time_unit, raw)], frozenset({name})
+
+
+def _tell_rows(batches: Iterator[Batch], progress: Progress) -> Iterator[Batch]:
+    n_rows = 0
+    for batch in batches:
+        yield batch
+        n_rows += batch.rows.height
+        progress("reading", n_rows, 0, "rows of the query")
+
+
+def _check_alike(parts: Sequence[Part]) -> None:
+    for part in parts:
+        if set(part.columns) != set(parts[0].columns):
+            raise LogError(
+                f"{parts[0].name} has columns for {', '.join(sorted(parts[0].columns))}, "
+                f"{part.name} for {', '.join(sorted(part.columns))}",
+                "the same in all parts of a log",
+                "name the columns with --set ingest.time_column=… and the like, or leave earlier runs out with "
+                "--set ingest.incremental=false",
+            )
+
+
+def _check_left(assembled: Assembled | None, n_rows: int, refused: Mapping[str, int], work: Path) -> Assembled:
+    """Raise LogError where no event is left."""
+    if assembled is not None:
+        return assembled
+    if n_rows == 0:
+        raise LogError("the log holds no events", "rows behind the header")
+    counts = ", ".join(f"{n} {reason}" for reason, n in refused.items())
+    raise LogError(
+        f"none of the {n_rows} rows of the log is left (refused: {counts})",
+        "events that no rule refuses",
+        f"see the reasons in {work / REFUSED_FILE}",
+    )
+
+
+def _check_enough(log: Interactions, work: Path) -> None:
+    """Raise LogError where what is left cannot be learned from."""
+    if log.n_users == 1:
+        found, expected = f"the log has one user only, {log.users.get_id(0)!r}", "two or more"
+    elif log.n_items == 1:
+        found, expected = f"the log has one item only, {log.items.get_id(0)!r}", "two or more"
+    elif int(np.diff(log.offsets).max()) < 2:
+        found, expected = f"none of the {log.n_users} users has two events", "some user with two or more"
+    else:
+        return
+    shutil.rmtree(work / INTERACTIONS_FOLDER, ignore_errors=True)
+    raise LogError(found, f"{expected}, after the rules", f"what the rules refuse is in {work / REFUSED_FILE}")
+
+
+def _note_origin(former: Sequence[Part], current: Sequence[Part], fresh: frozenset[str]) -> list[str]:
+    notes = []
+    now = {part.name: part for part in current}
+    kept = [part for part in former if part.name not in now]
+    unchanged = [name for name in now if name not in fresh]
+    changed = [part.name for part in former if part.name in now and part.sha256 != now[part.name].sha256]
+    if kept:
+        n_rows = sum(part.n_rows for part in kept)
+        names = _list_some([part.name for part in kept])
+        notes.append(f"{len(kept)} sources with {n_rows} rows are kept from earlier runs of this store: {names}")
+    if unchanged:
+        notes.append(f"{len(unchanged)} of {len(now)} files had been read before, and were not read again")
+    if changed:
+        notes.append(f"{len(changed)} sources have changed; their former rows are replaced: {_list_some(changed)}")
+    return notes
+
+
+def _note_rules(config: IngestConfig, timed: bool) -> list[str]:
+    if timed:
+        return []
+    notes = ["the log has no times: the order of its lines stands for time, and windows in time are off"]
+    if config.duplicates == "event":
+        notes.append("without times a repeat cannot be told from the same thing done twice: repeats are kept")
+    return notes
+
+
+def _list_some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _report(
+    assembled: Assembled,
+    sources: tuple[Sequence[Part], frozenset[str]],
+    refused: dict[str, int],
+    notes: list[str],
+    attributes: tuple[Attributes | None, Attributes | None],
+) -> IngestReport:
+    (parts, fresh), (items, users), log = sources, attributes, assembled.interactions
+    first, last = format_times(pl.Series(assembled.span)) if log.timed else (None, None)
+    keys = [part.key for part in parts]
+    return IngestReport(
+        n_read=sum(part.n_rows for part in parts),
+        n_kept=log.n_events,
+        refused=refused,
+        files=[
+            FileReport(
+                name=part.name,
+                size_bytes=part.size_bytes,
+                sha256=part.sha256,
+                n_rows=part.n_rows,
+                status="new" if part.name in fresh else "kept",
+            )
+            for part in parts
+        ],
+        columns={role: parts[-1].columns[role] for role in ROLES if role in parts[-1].columns},
+        timed=log.timed,
+        first_time=first,
+        last_time=last,
+        n_users=log.n_users,
+        n_items=log.n_items,
+        n_events=log.n_events,
+        items=count_attributes(items, ID, log.items),
+        users=count_attributes(users, USER_ID, log.users),
+        notes=notes,
+        fingerprint=hash_text(dump_json([keys, items and items.sha256, users and users.sha256])),
+    )

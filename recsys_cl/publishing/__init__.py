@@ -1,0 +1,1 @@
+"""Releases: manifest, gate, staging and sealing, and the store that holds them."""

@@ -1,0 +1,147 @@
+"""The parts of a release: go out as files, each written once, and come in again memory-mapped."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from recsys_cl.bags import Bags
+from recsys_cl.catalog import Catalog
+from recsys_cl.errors import SealError, StoreError
+from recsys_cl.ids import IdMap, read_arrow, write_arrow
+from recsys_cl.index.structure import Index, read_index
+from recsys_cl.publishing.manifest import ArraySeal, Manifest
+
+USER_ID = "user_id"
+CATALOG, USERS, INDEX = "catalog.arrow", "users.arrow", "index.faiss"
+QUERY_TOWER = "query_tower.onnx"
+GIVEN_FILES = (
+    QUERY_TOWER,
+    "candidate_tower.onnx",
+    "towers.safetensors",
+    "evaluation.json",
+    "report.html",
+    "model_card.md",
+)
+"""Files that other stages wrote; a release takes them over as they are."""
+ARRAYS = {
+    "item_embeddings": np.float32,
+    "item_bags": np.float32,
+    "user_embeddings": np.float32,
+    "seen_offsets": np.int64,
+    "seen_items": np.int32,
+}
+"""Arrays of a release, each in a .npy file, and the kind of their numbers."""
+
+
+@dataclass(frozen=True)
+class ReleaseParts:
+    """What a release is made of; rows of items are those of the catalog, rows of users those of `users`.
+
+    item_vectors [n_items, dim]: candidates. bag_vectors [n_items, bag_dim]: what the query tower takes of an item.
+    user_vectors [n_users, dim]: ready queries. seen: a bag for each user; its weights are not kept.
+    user_attributes: a line for each user, or None. files: a path for each of `GIVEN_FILES`.
+    """
+
+    catalog: Catalog
+    users: IdMap
+    item_vectors: NDArray[np.float32]
+    bag_vectors: NDArray[np.float32]
+    user_vectors: NDArray[np.float32]
+    seen: Bags
+    index: Index
+    files: Mapping[str, Path]
+    user_attributes: pa.Table | None = None
+
+    def __post_init__(self) -> None:
+        n_items, n_users = len(self.catalog), len(self.users)
+        found = (len(self.item_vectors), len(self.bag_vectors), len(self.user_vectors), len(self.seen))
+        if found != (n_items, n_items, n_users, n_users):
+            raise ValueError(f"(item, bag, user vectors, bags) are {found}, for {n_items} items and {n_users} users")
+        if self.item_vectors.shape[1] != self.user_vectors.shape[1]:
+            raise ValueError(f"item vectors {self.item_vectors.shape}, user vectors {self.user_vectors.shape}")
+        if (self.index.facts.n_items, self.index.facts.dim) != self.item_vectors.shape:
+            raise ValueError(f"the index is over {self.index.facts}, the item vectors are {self.item_vectors.shape}")
+        if set(self.files) != set(GIVEN_FILES):
+            raise ValueError(f"files are {sorted(self.files)}, expected {sorted(GIVEN_FILES)}")
+
+    def get_arrays(self) -> dict[str, NDArray[Any]]:
+        """The arrays under the names of their files, in the form in which they are stored."""
+        arrays = (self.item_vectors, self.bag_vectors, self.user_vectors, self.seen.offsets, self.seen.item_rows)
+        return {name: np.asarray(array, dtype) for (name, dtype), array in zip(ARRAYS.items(), arrays, strict=True)}
+
+
+def write_parts(folder: Path, parts: ReleaseParts) -> None:
+    """Write every part but the manifest into an existing folder. Raises OSError where the disk refuses."""
+    parts.catalog.write(folder / CATALOG)
+    attributes = parts.user_attributes if parts.user_attributes is not None else pa.table({})
+    columns = {name: attributes.column(name) for name in attributes.column_names}
+    write_arrow(folder / USERS, pa.table({USER_ID: parts.users.array, **columns}))
+    for name, array in parts.get_arrays().items():
+        np.save(folder / f"{name}.npy", array, allow_pickle=False)
+    parts.index.write(folder / INDEX)
+    for name, path in parts.files.items():
+        shutil.copyfile(path, folder / name)
+
+
+def describe_arrays(parts: ReleaseParts) -> dict[str, ArraySeal]:
+    """What the manifest says of each array."""
+    return {name: ArraySeal(dtype=a.dtype.str, shape=a.shape) for name, a in parts.get_arrays().items()}
+
+
+def read_parts(folder: Path, manifest: Manifest) -> ReleaseParts:
+    """Map the parts of a release whose seal was checked. Raises SealError where they do not belong together."""
+    arrays = {name: _map_array(folder / f"{name}.npy", manifest.arrays.get(name)) for name in ARRAYS}
+    try:
+        users = read_arrow(folder / USERS, USER_ID)
+        catalog, index = Catalog.read(folder / CATALOG), read_index(folder / INDEX, manifest.index)
+    except StoreError as error:
+        raise SealError(folder.name, error.found, "the parts of one release") from error
+    # One float for all: weights are not kept, and a full array would cost four bytes for each seen item.
+    weights = np.broadcast_to(np.float32(1.0), arrays["seen_items"].shape)
+    try:
+        parts = ReleaseParts(
+            catalog=catalog,
+            users=IdMap.of_column(users.column(USER_ID)),
+            item_vectors=arrays["item_embeddings"],
+            bag_vectors=arrays["item_bags"],
+            user_vectors=arrays["user_embeddings"],
+            seen=Bags(arrays["seen_offsets"], arrays["seen_items"], weights),
+            index=index,
+            files={name: folder / name for name in GIVEN_FILES},
+            user_attributes=users.drop_columns([USER_ID]),
+        )
+    except ValueError as error:
+        raise SealError(folder.name, f"its parts do not belong together ({error})", "parts of one run") from error
+    found = (len(catalog), len(users), *parts.item_vectors.shape[1:], *parts.bag_vectors.shape[1:])
+    expected = (manifest.n_items, manifest.n_users, manifest.dim, manifest.bag_dim)
+    if found != expected:
+        raise SealError(folder.name, f"items, users, dim, bag_dim are {found}", f"{expected}, as in its manifest")
+    return parts
+
+
+def check_contents(parts: ReleaseParts) -> None:
+    """Check what shapes do not tell: seen items lie in the catalog, bag after bag. Raises SealError naming the file."""
+    offsets, items = parts.seen.offsets, parts.seen.item_rows
+    if offsets[0] != 0 or (np.diff(offsets) < 0).any():
+        raise SealError("seen_offsets.npy", "its offsets do not rise from 0", "the offsets of bags")
+    if len(items) and (items.min() < 0 or items.max() >= len(parts.catalog)):
+        raise SealError("seen_items.npy", f"rows {items.min()} to {items.max()}", f"rows below {len(parts.catalog)}")
+
+
+def _map_array(path: Path, seal: ArraySeal | None) -> NDArray[Any]:
+    try:
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise SealError(path.name, f"not an array ({error})", "a .npy file") from error
+    expected = ARRAYS[path.stem]
+    if seal is None or array.dtype.str != seal.dtype or array.shape != seal.shape or array.dtype != expected:
+        raise SealError(path.name, f"{array.dtype} {array.shape}", f"{np.dtype(expected)} as in the manifest: {seal}")
+    return array

@@ -1,0 +1,172 @@
+"""Publishing: comes in what a run has made, goes out an immutable folder of the store that is live, or nothing.
+
+Staged under a temporary name, flushed, read back, renamed; then `CURRENT` is replaced. Whatever stops this on the
+way, a reader finds the release that was live before, whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from recsys_cl.errors import SealError, StoreError
+from recsys_cl.files import TEMPORARY, hash_file, sync_path, sync_tree
+from recsys_cl.publishing.gate import enforce_gate
+from recsys_cl.publishing.manifest import MANIFEST, FileSeal, GateResult, Manifest, name_version
+from recsys_cl.publishing.parts import ReleaseParts, check_contents, describe_arrays, read_parts, write_parts
+from recsys_cl.publishing.seal import find_damages, read_manifest
+from recsys_cl.publishing.store import CURRENT, find_current, list_versions, lock_store
+
+
+@dataclass(frozen=True)
+class ReleaseFacts:
+    """What the manifest says beyond the parts themselves; see `Manifest` for each. gate_reasons: what the gate holds
+    against the release; forced: why it is published all the same."""
+
+    run_id: str
+    code_version: str
+    config: dict[str, Any]
+    config_fingerprint: str
+    data_fingerprint: str
+    n_events: int
+    popularity_dim: int | None
+    ann_recall: float
+    metrics: dict[str, Any]
+    gate_reasons: list[str] = field(default_factory=list)
+    forced: str | None = None
+
+
+def publish_release(parts: ReleaseParts, facts: ReleaseFacts, store: Path, wait_seconds: float = 60.0) -> str:
+    """Write a release into `store` and make it live; gives its name.
+
+    Raises RefusedError where the gate speaks against it and nothing forces it, before anything is written; StoreError
+    where the store cannot be written, or another process publishes for longer than `wait_seconds`. After an error the
+    live release is what it was, and nothing of the new one is left.
+    """
+    enforce_gate(facts.gate_reasons, facts.forced)
+    try:
+        with lock_store(store, wait_seconds) as releases:
+            parent = find_current(store)
+            with _make_staging(releases) as staging:
+                version = _stage(staging, parts, facts, parent)
+                _make_live(staging, releases, version)
+    except OSError as error:
+        raise StoreError(
+            f"nothing was published into {store} ({error.strerror or error})",
+            "a folder that can be written, with room for the release",
+            _explain(error),
+        ) from error
+    return version
+
+
+def list_releases(store: Path) -> list[dict[str, Any]]:
+    """The releases of a store, oldest first: `{"release", "live", "created", "metrics"}`, where sizes and the manifest
+    are checked, and `"broken"` with the reason for one that cannot be used. Raises StoreError without a store."""
+    live: str | None = None
+    with contextlib.suppress(StoreError):  # a broken CURRENT makes no release unlistable
+        live = find_current(store)
+    found = []
+    for version in list_versions(store):
+        known: dict[str, Any] = {"release": version, "live": version == live, "created": None, "metrics": {}}
+        folder = store / "releases" / version
+        try:
+            manifest = read_manifest(folder)
+            known |= {"created": manifest.created, "metrics": manifest.metrics}
+            damages = find_damages(folder, manifest, hashes=False)
+            if damages:
+                known["broken"] = f"{damages[0].part}: {damages[0].found}; expected {damages[0].expected}"
+        except StoreError as error:
+            known["broken"] = str(error)
+        found.append(known)
+    return sorted(found, key=lambda known: (known["release"][:16], known["created"] or "", known["release"]))
+
+
+@contextlib.contextmanager
+def _make_staging(releases: Path) -> Iterator[Path]:
+    staging = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=releases))
+    try:
+        yield staging
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _stage(staging: Path, parts: ReleaseParts, facts: ReleaseFacts, parent: str | None) -> str:
+    """Write all files and the manifest, flush them, read them back; gives the release's name."""
+    staging.chmod(0o755)
+    write_parts(staging, parts)
+    manifest = _describe(staging, parts, facts, parent)
+    version = name_version(manifest)
+    (staging / MANIFEST).write_text(manifest.dump(), encoding="utf-8")
+    sync_tree(staging)
+    written = read_manifest(staging, version)
+    damages = find_damages(staging, written, hashes=True)
+    if damages:  # the disk returned other bytes than it was given
+        raise SealError(damages[0].part, damages[0].found, damages[0].expected, "check the disk, then publish again")
+    check_contents(read_parts(staging, written))
+    return version
+
+
+def _describe(staging: Path, parts: ReleaseParts, facts: ReleaseFacts, parent: str | None) -> Manifest:
+    paths = sorted(staging.iterdir())
+    return Manifest(
+        created=datetime.now(UTC).isoformat(timespec="microseconds"),
+        run_id=facts.run_id,
+        code_version=facts.code_version,
+        parent=parent,
+        config=facts.config,
+        config_fingerprint=facts.config_fingerprint,
+        data_fingerprint=facts.data_fingerprint,
+        n_users=len(parts.users),
+        n_items=len(parts.catalog),
+        n_events=facts.n_events,
+        dim=parts.item_vectors.shape[1],
+        bag_dim=parts.bag_vectors.shape[1],
+        popularity_dim=facts.popularity_dim,
+        index=parts.index.facts,
+        ann_recall=facts.ann_recall,
+        metrics=facts.metrics,
+        gate=GateResult(reasons=tuple(facts.gate_reasons), forced=facts.forced),
+        files={path.name: FileSeal(sha256=hash_file(path), size_bytes=path.stat().st_size) for path in paths},
+        arrays=describe_arrays(parts),
+    )
+
+
+def _make_live(staging: Path, releases: Path, version: str) -> None:
+    """Rename the staged folder, then replace CURRENT; undo the first where the second fails."""
+    folder = releases / version
+    handle, name = tempfile.mkstemp(prefix=TEMPORARY, suffix=f"-{CURRENT}", dir=releases)
+    pointer = Path(name)
+    moved = False
+    try:
+        with os.fdopen(handle, "w", encoding="ascii") as file:
+            file.write(version)
+        pointer.chmod(0o644)
+        sync_path(pointer)
+        staging.rename(folder)
+        moved = True
+        sync_path(releases)
+        pointer.replace(releases / CURRENT)
+        sync_path(releases)
+    except BaseException:
+        # Once CURRENT names the folder it is live, even if the last flush failed.
+        if moved and pointer.exists():
+            folder.rename(staging)
+        raise
+    finally:
+        pointer.unlink(missing_ok=True)
+
+
+def _explain(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "free some space, then publish again"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "give this user the right to write there, then publish again"
+    return "the live release, if any, is unchanged"

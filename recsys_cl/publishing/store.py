@@ -1,0 +1,135 @@
+"""The store of releases: which there are, which is live, and who may change that.
+
+`releases/CURRENT` is a regular text file with the folder name of the live release and nothing else. Reading never
+creates or repairs anything. Everything that changes a store holds its lock; what a killed process left under a
+temporary name is therefore nobody's, and goes when the lock is next taken.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import stat
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from recsys_cl.errors import StoreError
+from recsys_cl.files import TEMPORARY
+from recsys_cl.publishing.manifest import is_version
+
+RELEASES = "releases"
+CURRENT = "CURRENT"
+_LOCK = ".lock"  # beside `releases`, so that a first publish that fails leaves nothing there
+_MOST_CURRENT_BYTES = 256
+_POLL_SECONDS = 0.05
+
+
+def read_current(store: Path) -> str:
+    """The folder name of the live release. Raises StoreError where there is no store, no release, or no such name."""
+    version = find_current(store)
+    if version is None:
+        raise StoreError(
+            f"the store {store} has no release yet",
+            remedy=f"publish one with: recsys-cl run --log FILE --store {store}",
+        )
+    return version
+
+
+def find_current(store: Path) -> str | None:
+    """As `read_current`, but None for a store without a live release."""
+    releases = find_releases(store)
+    path = releases / CURRENT
+    remedy = f"put the name of one of the folders in {releases} into it"
+    try:
+        mode = path.lstat().st_mode
+        if not stat.S_ISREG(mode):
+            raise StoreError(f"{path} is not a regular file", "a text file with the name of a release", remedy)
+        with path.open("rb") as file:
+            data = file.read(_MOST_CURRENT_BYTES)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read ({error.strerror})") from None
+    name = data.decode("ascii", "replace").removesuffix("\n")
+    if not is_version(name):
+        raise StoreError(f"{path} holds {name[:80]!r}", "the name of a release", remedy)
+    if not _is_folder(releases / name):
+        raise StoreError(f"{path} names {name}, which is not in {releases}", "a release that exists", remedy)
+    return name
+
+
+def find_releases(store: Path) -> Path:
+    """The folder of the releases of a store. Raises StoreError where `store` is none; makes nothing."""
+    make = f"make a store with: recsys-cl run --log FILE --store {store}"
+    if not store.exists():
+        raise StoreError(f"there is no store at {store}", remedy=make)
+    releases = store / RELEASES
+    if _is_folder(releases):
+        return releases
+    if _is_folder(store / "runs") or (store / _LOCK).is_file():
+        raise StoreError(
+            f"the store {store} has no release yet", remedy=f"publish one with: recsys-cl run --store {store}"
+        )
+    raise StoreError(f"{store} is not a store", f"a folder with {RELEASES}/ in it", make)
+
+
+def list_versions(store: Path) -> list[str]:
+    """The names of all release folders, in the order of their names, which begin with the time. Raises StoreError."""
+    return sorted(path.name for path in find_releases(store).iterdir() if is_version(path.name) and _is_folder(path))
+
+
+@contextlib.contextmanager
+def lock_store(store: Path, wait_seconds: float = 60.0) -> Iterator[Path]:
+    """Hold the store alone, making it if need be, rid of what killed processes left; gives the folder of releases.
+
+    The lock belongs to the process and ends with it, whatever ends it. Raises StoreError where another process holds
+    it for longer than `wait_seconds`; OSError where the folder cannot be written.
+    """
+    releases = store / RELEASES
+    store.mkdir(parents=True, exist_ok=True)
+    handle = os.open(store / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    try:
+        _wait_for_lock(handle, store, wait_seconds)
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, str(os.getpid()).encode(), 0)
+        releases.mkdir(exist_ok=True)
+        remove_leftovers(releases)
+        yield releases
+    finally:
+        os.close(handle)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete what a killed process left under a temporary name in `folder`; only for who holds the lock."""
+    for path in folder.glob(f"{TEMPORARY}*"):
+        if _is_folder(path):
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _wait_for_lock(handle: int, store: Path, wait_seconds: float) -> None:
+    end = time.monotonic() + wait_seconds
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > end:
+                holder = os.pread(handle, 32, 0).decode("ascii", "replace")
+                raise StoreError(
+                    f"process {holder} is publishing into the store {store}, for over {wait_seconds:g} s",
+                    remedy="wait for it, then publish again",
+                ) from None
+        time.sleep(_POLL_SECONDS)
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether this is a folder itself, not a link to one: a link could lead out of the store."""
+    try:
+        return stat.S_ISDIR(path.lstat().st_mode)
+    except OSError:
+        return False

@@ -1,0 +1,103 @@
+"""Gathering a report: comes in what the stages of a run wrote, goes out report.html and model_card.md."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_cl.bags import Bags
+from recsys_cl.catalog import IMAGE, TITLE, Catalog
+from recsys_cl.errors import InputError
+from recsys_cl.evaluation.evaluate import Evaluation
+from recsys_cl.evaluation.model_card import render_model_card
+from recsys_cl.evaluation.report import render_report
+from recsys_cl.evaluation.report_data import ReportData, Sample, ShownItem
+from recsys_cl.evaluation.topk import search_exact
+from recsys_cl.files import read_json, write_text
+from recsys_cl.index.structure import IndexFacts
+from recsys_cl.pictures import make_thumbnail
+from recsys_cl.publishing.gate import GateFacts
+from recsys_cl.runs import Run
+
+_N_ITEMS, _N_NEIGHBORS, _SIDE = 8, 6, 64
+
+
+def write_reports(
+    run: Run,
+    catalog: Catalog,
+    vectors: tuple[NDArray[np.float32], NDArray[np.float32]],
+    seen: Bags,
+    measured: tuple[IndexFacts, GateFacts, list[str]],
+) -> None:
+    """Write report.html and model_card.md into the run's folder.
+
+    vectors: candidates [n_items, dim] and bag vectors [n_items, dim - 1] of the published fit; measured: of the index,
+    for the gate, and what the gate says.
+    """
+    folder = run.folder
+    ingest, train = read_json(folder / "ingest.json"), read_json(folder / "train.json")
+    popularity = np.bincount(seen.item_rows, minlength=len(catalog))
+    index, facts, reasons = measured
+    data = ReportData(
+        name=f"run {run.run_id}",
+        facts={
+            "events": f"{ingest['n_events']:,}",
+            "users": f"{ingest['n_users']:,}",
+            "items": f"{ingest['n_items']:,}",
+            "configuration": run.config.fingerprint,
+            "data": ingest["fingerprint"][:12],
+            "seed": str(run.config.training.seed),
+        },
+        ingest=ingest,
+        audit=train["audit_lines"],
+        choice=train["choice"],
+        evaluation=Evaluation.load(read_json(folder / "evaluation.json")).dump(),
+        training=train["validation"] or train["evaluated"],
+        popularity=popularity.tolist(),
+        health=facts.health,
+        index=asdict(index) | {"ann_recall": facts.ann_recall},
+        neighbors=_choose_samples(catalog, vectors, popularity),
+        gate=reasons,
+        settings=run.config.dump(),
+    )
+    write_text(folder / "report.html", render_report(data))
+    write_text(folder / "model_card.md", render_model_card(data))
+
+
+def _choose_samples(
+    catalog: Catalog, vectors: tuple[NDArray[np.float32], NDArray[np.float32]], popularity: NDArray[np.int64]
+) -> list[Sample]:
+    """Items from the most popular down to the middle of the catalog, each with its neighbors."""
+    candidates, bags = vectors
+    order = np.argsort(-popularity, kind="stable")
+    shown = order[np.unique(np.linspace(0, len(order) // 2, _N_ITEMS).astype(int))]
+    lengths = np.linalg.norm(bags[shown], axis=1, keepdims=True)
+    tastes = bags[shown] / np.maximum(lengths, 1e-12)
+    queries = np.concatenate((tastes, np.zeros((len(shown), 1), dtype=np.float32)), axis=1)
+    found = search_exact(queries.astype(np.float32), np.asarray(candidates), _N_NEIGHBORS, Bags.of_items(shown))
+    samples: list[Sample] = []
+    for place, row in enumerate(shown):
+        near = [(int(r), float(s)) for r, s in zip(found.rows[place], found.scores[place], strict=True) if r >= 0]
+        samples.append(
+            {"item": _show(catalog, int(row)), "neighbors": [{**_show(catalog, r), "score": s} for r, s in near]}
+        )
+    return samples
+
+
+def _show(catalog: Catalog, row: int) -> ShownItem:
+    known: dict[str, Any] = catalog.describe(row)
+    item: ShownItem = {"item_id": known["item_id"]}
+    if TITLE in known:
+        item["title"] = known[TITLE]
+    if IMAGE in known:
+        try:
+            picture = make_thumbnail(Path(known[IMAGE]), _SIDE)
+        except InputError:
+            return item  # a report goes on without a picture that cannot be read
+        item["image"] = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
+    return item

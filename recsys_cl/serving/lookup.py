@@ -1,0 +1,243 @@
+"""Lookup: comes in a store or a release, goes out answers about items, users and histories, from its files alone.
+
+Opening checks the seal and maps the files, so that it costs milliseconds beside the hashes, which are checked at the
+first opening of a process. A release never changes; a `Release` can be asked from several threads.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from recsys_cl.bags import Bags
+from recsys_cl.catalog import ID, TITLE
+from recsys_cl.errors import InputError, StoreError
+from recsys_cl.evaluation.topk import Neighbors
+from recsys_cl.ids import IdMap
+from recsys_cl.publishing.manifest import MANIFEST, Manifest, is_version
+from recsys_cl.publishing.parts import QUERY_TOWER, USER_ID, ReleaseParts, read_parts
+from recsys_cl.publishing.seal import check_seal
+from recsys_cl.publishing.store import find_releases, read_current
+from recsys_cl.serving.frames import Frame, Ids, give_frame, read_frame, read_ids
+from recsys_cl.serving.search import search_unseen
+from recsys_cl.serving.suggest import explain_unknown
+from recsys_cl.serving.towers import QueryTower
+
+NEIGHBOR_ID, WEIGHT = "neighbor_id", "weight"
+_BLOCK_QUERIES = 4096
+_FEW_IDS = 64  # found by a binary search each, instead of a hash table of all ids
+
+Answer = dict[str, Any]
+"""`{"item_id", "score", "rank"}`, rank from 1, and what the catalog knows of the item, such as `title`."""
+
+_Take = Callable[[NDArray[np.int64]], tuple[NDArray[np.float32], Bags]]  # places [b] -> queries, what each leaves out
+
+
+def open_release(path: str | Path) -> Release:
+    """Open the live release of a store, or the release whose folder is given. Makes and changes nothing.
+
+    Raises StoreError where there is none or its format is another; SealError naming the part that is not as sealed.
+    """
+    path = Path(path)
+    # A resolved name: "." inside a release, or a link to it, has the name of the folder that it is.
+    if is_version(path.resolve().name) or (path / MANIFEST).is_file():
+        folder = path.resolve()
+        if not folder.is_dir():
+            raise StoreError(f"there is no release at {path}", "the folder of a release, or a store")
+    else:
+        folder = find_releases(path) / read_current(path)
+    manifest = check_seal(folder)
+    return Release(folder, manifest, read_parts(folder, manifest))
+
+
+@dataclass(frozen=True)
+class Release:
+    """An open release. `neighbors` and `recommend` take and return frames; `answer_…` answer for one, as JSON values;
+    `encode_…` and `search` work on rows."""
+
+    folder: Path
+    manifest: Manifest
+    parts: ReleaseParts
+    _towers: dict[str, QueryTower] = field(default_factory=dict, repr=False, compare=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+
+    @property
+    def version(self) -> str:
+        """The release's name."""
+        return self.folder.name
+
+    @property
+    def n_items(self) -> int:
+        """Items in the catalog."""
+        return len(self.parts.catalog)
+
+    def neighbors(self, item_ids: Ids, k: int = 10) -> Frame:
+        """The k nearest items of each item: item_id, neighbor_id, score, rank (from 1), title where known.
+
+        item_ids: a text, a list, or a polars or pandas series or frame with a column item_id; the answer is pandas
+        for pandas, else polars. Raises UnknownIdError, and InputError for a k below 1 or above the catalog.
+        """
+        ids = read_ids(item_ids, ID)
+        self.check_k(k)
+        rows = find_rows(self.parts.catalog.items, ids, "item", self.version)
+        found = self._search_blocks(
+            k, lambda part: (self.encode_items(rows[part]), Bags.of_items(rows[part])), len(rows)
+        )
+        return give_frame(self._build_frame(ids, found, NEIGHBOR_ID), item_ids)
+
+    def recommend(
+        self,
+        users: Ids | None = None,
+        history: Ids | None = None,
+        k: int = 10,
+        include_seen: bool = False,
+    ) -> Frame:
+        """The k best items for each known user, or for histories: user_id, item_id, score, rank, title where known.
+
+        users: a text, a list, or a series or frame with user_id. history: item ids of one history (then the answer
+        has no user_id), or a frame with item_id, and optionally weight and user_id, a history for each user_id.
+        Raises UnknownIdError, and InputError for a bad k, an empty history, or both or none of users and history.
+        """
+        if (users is None) == (history is None):
+            raise InputError("users and history are " + ("both" if users is not None else "neither") + " given", "one")
+        self.check_k(k)
+        if users is not None:
+            ids = read_ids(users, USER_ID)
+            rows = find_rows(self.parts.users, ids, "user", self.version)
+
+            def take(part: NDArray[np.int64]) -> tuple[NDArray[np.float32], Bags]:
+                return self.parts.user_vectors[rows[part]], self.get_seen(rows[part], include_seen)
+
+            return give_frame(self._build_frame(ids, self._search_blocks(k, take, len(rows)), ID), users)
+        ids, bags = self._read_histories(history)
+
+        def encode(part: NDArray[np.int64]) -> tuple[NDArray[np.float32], Bags]:
+            taken = bags.take(part)
+            return self.encode_bags(taken), _empty_bags(len(part)) if include_seen else taken
+
+        found = self._search_blocks(k, encode, len(bags))
+        frame = self._build_frame(ids, found, ID)
+        return give_frame(frame if len(ids.name) else frame.drop(""), history)
+
+    def answer_similar(self, item_id: str, k: int = 10) -> list[Answer]:
+        """The k nearest items of one item, best first, without itself. Raises UnknownIdError and InputError."""
+        self.check_k(k)
+        row = find_rows(self.parts.catalog.items, [item_id], "item", self.version)
+        return self._describe(self.search(self.encode_items(row), k, Bags.of_items(row)))
+
+    def answer_user(self, user_id: str, k: int = 10, include_seen: bool = False) -> list[Answer]:
+        """The k best items for a known user, best first, without seen ones. Raises UnknownIdError and InputError."""
+        self.check_k(k)
+        row = find_rows(self.parts.users, [user_id], "user", self.version)
+        return self._describe(self.search(self.parts.user_vectors[row], k, self.get_seen(row, include_seen)))
+
+    def answer_history(self, history: list[str], k: int = 10, include_seen: bool = False) -> list[Answer]:
+        """The k best items for somebody with this history of item ids. Raises UnknownIdError naming every id that is
+        not in the catalog, and InputError for an empty history."""
+        self.check_k(k)
+        _, bags = self._read_histories(history)
+        return self._describe(self.search(self.encode_bags(bags), k, _empty_bags(1) if include_seen else bags))
+
+    def encode_bags(self, bags: Bags) -> NDArray[np.float32]:
+        """Query vectors [n_bags, dim] of bags of item rows, as the query tower makes them."""
+        with self._lock:
+            if QUERY_TOWER not in self._towers:
+                path = self.parts.files[QUERY_TOWER]
+                self._towers[QUERY_TOWER] = QueryTower(path, self.manifest.bag_dim, self.manifest.dim)
+        return self._towers[QUERY_TOWER].encode(bags, self.parts.bag_vectors)
+
+    def encode_items(self, rows: NDArray[np.integer]) -> NDArray[np.float32]:
+        """Query vectors [n, dim] with which items ask for their neighbors: bags of one, without popularity, for an
+        item's neighbors are about likeness."""
+        queries = self.encode_bags(Bags.of_items(rows))
+        if self.manifest.popularity_dim is not None:
+            queries[:, self.manifest.popularity_dim] = 0.0
+        return queries
+
+    def get_seen(self, user_rows: NDArray[np.integer], include_seen: bool = False) -> Bags:
+        """What to leave out for each of these users: the items they have seen, or nothing."""
+        return _empty_bags(len(user_rows)) if include_seen else self.parts.seen.take(user_rows)
+
+    def search(self, queries: NDArray[np.float32], k: int, seen: Bags) -> Neighbors:
+        """The k best item rows for queries [m, dim] without `seen`; see `search_unseen`."""
+        return search_unseen(self.parts.index, self.parts.item_vectors, queries, k, seen)
+
+    def check_k(self, k: int) -> None:
+        """Raise InputError unless k is a whole number from 1 to the number of items."""
+        if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 1 <= k <= self.n_items:
+            raise InputError(f"k is {k!r}", f"1 to {self.n_items}, the number of items in release {self.version}")
+
+    def _read_histories(self, history: Ids) -> tuple[pl.Series, Bags]:
+        """Histories as bags, and the user_id of each; a single history has a series without a name."""
+        ids = read_ids(history, ID)
+        if not len(ids):
+            raise InputError("the history is empty", "at least one item id")
+        rows = find_rows(self.parts.catalog.items, ids, "item", self.version)
+        frame = read_frame(history, ID)
+        weights = np.ones(len(rows))
+        if frame is not None and WEIGHT in frame.columns:
+            weights = frame.get_column(WEIGHT).cast(pl.Float64).fill_null(float("nan")).to_numpy()
+            if not (np.isfinite(weights).all() and (weights > 0).all()):
+                raise InputError("a weight of the history is missing, not finite, or not above 0", "weights above 0")
+        if frame is None or USER_ID not in frame.columns:
+            return pl.Series("", [""]), Bags.of_history(rows.tolist(), weights.tolist())
+        lines = pl.DataFrame({USER_ID: read_ids(frame, USER_ID), "row": rows, WEIGHT: weights})
+        merged = lines.group_by(USER_ID, "row", maintain_order=True).agg(pl.col(WEIGHT).sum())
+        bags = merged.group_by(USER_ID, maintain_order=True).agg("row", WEIGHT)
+        offsets = np.concatenate(([0], np.cumsum(bags["row"].list.len().to_numpy(), dtype=np.int64)))
+        flat, flat_weights = bags["row"].explode().to_numpy(), bags[WEIGHT].explode().to_numpy()
+        return bags[USER_ID], Bags(offsets, flat.astype(np.int32), flat_weights.astype(np.float32))
+
+    def _search_blocks(self, k: int, take: _Take, n: int) -> Neighbors:
+        """Search n queries in blocks; `take` gives those at some places."""
+        found = [Neighbors(np.empty((0, k), dtype=np.int64), np.empty((0, k), dtype=np.float32))]
+        for start in range(0, n, _BLOCK_QUERIES):
+            queries, seen = take(np.arange(start, min(start + _BLOCK_QUERIES, n)))
+            found.append(self.search(queries, k, seen))
+        return Neighbors(np.concatenate([f.rows for f in found]), np.concatenate([f.scores for f in found]))
+
+    def _build_frame(self, asked: pl.Series, found: Neighbors, name: str) -> pl.DataFrame:
+        lines, places = np.nonzero(found.rows >= 0)
+        rows = found.rows[lines, places]
+        frame = pl.DataFrame(
+            {
+                asked.name: asked.gather(lines),
+                name: self.parts.catalog.items.get_ids(rows),
+                "score": found.scores[lines, places],
+                "rank": (places + 1).astype(np.int32),
+            }
+        )
+        titles = self.parts.catalog.get_titles(rows)
+        return frame if titles is None else frame.with_columns(titles.alias(TITLE))
+
+    def _describe(self, found: Neighbors) -> list[Answer]:
+        answers: list[Answer] = []
+        for row, score in zip(found.rows[0], found.scores[0], strict=True):
+            if row >= 0:
+                known = self.parts.catalog.describe(int(row))
+                answers.append({ID: known.pop(ID), "score": float(score), "rank": len(answers) + 1} | known)
+        return answers
+
+
+def find_rows(ids: IdMap, wanted: Sequence[str] | pl.Series, kind: str, release: str) -> NDArray[np.int64]:
+    """Rows of ids [n], all known. Raises UnknownIdError naming those that are not; kind is `item` or `user`."""
+    if len(wanted) <= _FEW_IDS:
+        found = [ids.find_row(one) for one in wanted]
+        rows = np.array([-1 if row is None else row for row in found], dtype=np.int64)
+    else:
+        rows = ids.find_rows(pl.Series(wanted))
+    unknown = [wanted[int(place)] for place in np.flatnonzero(rows < 0)]
+    if unknown:
+        raise explain_unknown(kind, ids, list(dict.fromkeys(unknown)), release)
+    return rows
+
+
+def _empty_bags(n: int) -> Bags:
+    return Bags(np.zeros(n + 1, dtype=np.int64), np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.float32))

@@ -1,0 +1,60 @@
+"""The query tower in lookup: comes in a bag of items, goes out its query vector; onnxruntime, no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_cl.bags import Bags
+from recsys_cl.errors import SealError
+
+_BLOCK_FLOATS = 1 << 24  # of padded vectors at a time: 64 MiB
+
+
+class QueryTower:
+    """An open `query_tower.onnx`: vectors [b, L, bag_dim] and weights [b, L] in (0 is padding), query [b, dim] out."""
+
+    def __init__(self, path: Path, bag_dim: int, dim: int) -> None:
+        import onnxruntime  # a quarter of a second, which lookups of known users need not wait for
+
+        options = onnxruntime.SessionOptions()
+        # A bag is too small to share; threads would only wait for one another beside those of the index.
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            self._session: Any = onnxruntime.InferenceSession(
+                str(path), sess_options=options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # onnxruntime raises a dozen classes without a common base
+            raise SealError(path.name, f"onnxruntime cannot open it ({error})", "the tower of this release") from error
+        inputs, outputs = (
+            [node.name for node in nodes] for nodes in (self._session.get_inputs(), self._session.get_outputs())
+        )
+        if sorted(inputs) != ["vectors", "weights"] or outputs != ["query"]:
+            raise SealError(path.name, f"inputs {inputs}, outputs {outputs}", "vectors and weights in, query out")
+        self.name, self.bag_dim, self.dim = path.name, bag_dim, dim
+
+    def encode(self, bags: Bags, bag_vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Query vectors [n_bags, dim] of bags over bag_vectors [n_items, bag_dim], in blocks of bounded memory."""
+        out = np.empty((len(bags), self.dim), dtype=np.float32)
+        longest = int(bags.sizes.max(initial=1))
+        block_bags = max(1, _BLOCK_FLOATS // (longest * self.bag_dim))
+        for start in range(0, len(bags), block_bags):
+            stop = min(start + block_bags, len(bags))
+            out[start:stop] = self._encode_block(bags.take(np.arange(start, stop)), bag_vectors)
+        return out
+
+    def _encode_block(self, bags: Bags, bag_vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        sizes = bags.sizes
+        filled = np.arange(max(1, sizes.max())) < sizes[:, None]  # [b, L]
+        vectors = np.zeros((*filled.shape, self.bag_dim), dtype=np.float32)
+        weights = np.zeros(filled.shape, dtype=np.float32)
+        vectors[filled] = bag_vectors[bags.item_rows]
+        weights[filled] = bags.weights
+        query: NDArray[np.float32] = self._session.run(["query"], {"vectors": vectors, "weights": weights})[0]
+        if query.shape != (len(bags), self.dim) or not np.isfinite(query).all():
+            raise SealError(self.name, f"answers {query.shape}, or NaN", f"finite queries {(len(bags), self.dim)}")
+        return query

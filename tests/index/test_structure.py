@@ -1,0 +1,82 @@
+"""Files of an index: an error of the disk is one, and a hostile header exhausts nothing."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from recsys_cl.config import IndexConfig
+from recsys_cl.index.build import build_index
+
+WRITE = """
+import resource, signal, sys
+from pathlib import Path
+import numpy as np
+from recsys_cl.config import IndexConfig
+from recsys_cl.index.build import build_index
+index, _ = build_index(np.ones((1000, 8), dtype=np.float32), IndexConfig(kind=sys.argv[2]))
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), resource.RLIM_INFINITY))
+try:
+    index.write(Path(sys.argv[1]))
+except OSError as error:
+    print("refused", error.errno)
+"""
+
+READ = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from recsys_cl.errors import StoreError
+from recsys_cl.index.structure import IndexFacts, read_index
+path, kind, n = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+data, outcomes = path.read_bytes(), set()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+rng = np.random.default_rng(0)
+for place in range(0, 200, 4):
+    for value in (b"\\xff" * 8, b"\\x00" * 4 + b"\\x00\\x01" * 2, rng.bytes(8)):
+        hostile = data[:place] + value + data[place + len(value):]
+        path.write_bytes(hostile)
+        try:
+            read_index(path, IndexFacts(kind, n, 8, {}))
+            outcomes.add("read")
+        except StoreError:
+            outcomes.add("refused")
+grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10
+print(sorted(outcomes), "grown", grown)
+"""
+
+
+@pytest.mark.parametrize("kind", ["flat", "hnsw"])
+@pytest.mark.parametrize("missing", [1, 100, 20_000])
+def test_a_disk_that_refuses_the_last_bytes_is_an_error(tmp_path: Path, kind: str, missing: int) -> None:
+    index, _ = build_index(np.ones((1000, 8), dtype=np.float32), IndexConfig(kind=kind))
+    index.write(tmp_path / "whole")
+    limit = (tmp_path / "whole").stat().st_size - missing
+    path = tmp_path / "i"
+    done = subprocess.run([sys.executable, "-c", WRITE, str(path), kind, str(limit)], capture_output=True, text=True)
+    assert done.stdout.strip() == "refused 27", done.stderr
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("kind", ["flat", "hnsw", "ivfpq"])
+def test_a_hostile_header_exhausts_no_memory(tmp_path: Path, kind: str) -> None:
+    n = 10_000 if kind == "ivfpq" else 500
+    vectors = np.random.default_rng(0).normal(size=(n, 8)).astype(np.float32)
+    index, facts = build_index(vectors, IndexConfig(kind=kind))
+    assert facts.kind == kind
+    index.write(tmp_path / "i")
+    command = [sys.executable, "-c", READ, str(tmp_path / "i"), kind, str(n)]
+
+    def bound() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
+
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, preexec_fn=bound)
+    assert done.returncode == 0, done.stderr[-500:]
+    assert "refused" in done.stdout
+    assert int(done.stdout.split()[-1]) < 200, done.stdout
