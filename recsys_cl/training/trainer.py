@@ -33,7 +33,7 @@ Vectors = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Validation:
-    """How training judges itself: `measure(query_vectors, item_vectors)` of the users at `user_rows`; larger: better."""
+    """How training judges itself: `measure(query_vectors, item_vectors)` for the users at `user_rows`."""
 
     user_rows: NDArray[np.int64]
     measure: Callable[[Vectors, Vectors], float]
