@@ -56,10 +56,11 @@ def run(
         *(_read(frame, name) for frame, name in ((interactions, "interactions"), (items, "items"), (users, "users")))
     )
     outcome = pipeline.run_all(create_run(Path(settings.publishing.store), settings), force=force, frames=frames)
+    metrics = outcome.read("evaluation")["metrics"]
     rows = [
-        {"model": model, "metric": metric, **figure}
-        for model, metrics in outcome.read("evaluation")["metrics"].items()
-        for metric, figure in metrics.items()
+        {"model": model, "metric": metric} | {name: metrics[model][metric][name] for name in ("value", "low", "high")}
+        for model in ("model", "popularity", "item_knn")
+        for metric in metrics[model]
     ]
     return Result(open_release(outcome.run.store), give_frame(pl.DataFrame(rows), interactions), outcome)
 

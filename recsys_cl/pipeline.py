@@ -19,6 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 
@@ -116,12 +117,16 @@ def run_stage(
 
 
 def _ingest(run: Run, progress: Progress, frames: Frames) -> None:
-    ingested: Ingested = ingest_log(run.config.ingest, run.config.images, run.raw, run.folder, progress, frames.log)
-    for name, given, found in (
-        ("items", frames.items, ingested.item_attributes),
-        ("users", frames.users, ingested.user_attributes),
-    ):
-        attributes = found if given is None else given
+    given, images = {}, run.config.images
+    for name, frame in (("items", frames.items), ("users", frames.users)):
+        if frame is not None:  # as a file, so that columns are recognized and checked in one way
+            given[name] = str(run.folder / f"given-{name}.parquet")
+            frame.write_parquet(given[name])
+    if frames.items is not None and not images.root:
+        images = images.model_copy(update={"root": str(Path.cwd())})
+    config = run.config.ingest.model_copy(update=given)
+    ingested: Ingested = ingest_log(config, images, run.raw, run.folder, progress, frames.log)
+    for name, attributes in (("items", ingested.item_attributes), ("users", ingested.user_attributes)):
         if attributes is not None:
             attributes.write_parquet(run.folder / f"{name}.parquet")
     write_json(run.folder / "ingest.json", ingested.report.dump())
@@ -169,7 +174,11 @@ def _publish(run: Run, progress: Progress, force: str | None) -> None:
     seen = interactions.to_bags()
     progress("publish", 0, 3, "building the index")
     index, index_facts = build_index(candidates, config.index)
-    ann_recall = measure_ann_recall(index, candidates, queries, seed=config.training.seed)
+    likeness = np.array(candidates)  # queries of neighbors: an item's taste without popularity
+    likeness[:, -1] = 0
+    ann_recall = min(
+        measure_ann_recall(index, candidates, asked, seed=config.training.seed) for asked in (queries, likeness)
+    )
     progress("publish", 1, 3, "writing the report")
     popularity_dim = config.model.dim - 1
     evaluation = Evaluation.load(read_json(folder / "evaluation.json"))
