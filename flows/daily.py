@@ -7,47 +7,51 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.states import Failed
 
 from flows import tasks
-from recsys_cl.cli import run_app
-from recsys_cl.config import read_config
+from recsys_cl.door import load_config, run_app, start_run
+from recsys_cl.errors import RecsysError
+from recsys_cl.options import Force, MaybeStore
 from recsys_cl.pipeline import open_outcome
-from recsys_cl.runs import STAGES, create_run, open_run
+from recsys_cl.runs import STAGES, open_run
 from recsys_cl.summary import describe_outcome
 
 app = App(name="python -m flows.daily", help="Run the daily flow once, with Prefect's embedded server.")
 
 
 @flow(name="daily")
-def run_daily(config: str, store: str | None = None, force: str | None = None) -> tuple[str, str]:
-    """Ingest, train, evaluate, publish and export; gives the store and the id of the run."""
-    settings = read_config(Path(config))
-    run = create_run(Path(store or settings.publishing.store), settings)
-    for stage in STAGES:
-        tasks.run_stage(stage, str(run.store), run.run_id, force)
-    tasks.show_metrics(str(run.store), run.run_id)
-    for what in settings.export.what:
-        tasks.export(what, str(run.store), settings.export.k)
-    return str(run.store), run.run_id
+def run_daily(config: str, store: str | None = None, force: str | None = None) -> tuple[str, str] | State[Any]:
+    """Ingest, train, evaluate, publish and export; gives the store and the id of the run, or why it failed."""
+    settings = load_config(Path(config), (), None if store is None else Path(store))
+    try:
+        with start_run(settings) as run:
+            for stage in STAGES:
+                tasks.run_stage(stage, str(run.store), run.run_id, force)
+            tasks.show_metrics(str(run.store), run.run_id)
+            for what in settings.export.what:
+                tasks.export(what, str(run.store), settings.export.k)
+        return str(run.store), run.run_id
+    except RecsysError as error:
+        return Failed(message=str(error), data=error)  # raised on, Prefect would log it with a traceback
 
 
 @app.default
 def main(
-    config: Annotated[Path, Parameter(help="TOML file.")],
-    *,
-    store: Annotated[Path | None, Parameter(help="Folder that holds raw, runs and releases.")] = None,
-    force: Annotated[str | None, Parameter(help="Publish even if the gate refuses; this reason is recorded.")] = None,
+    config: Annotated[Path, Parameter(help="TOML file.")], *, store: MaybeStore = None, force: Force = None
 ) -> None:
     """Run the daily flow once, and print what came out.
 
     Example: `python -m flows.daily data/sample/config.toml --store data`
     """
-    read_config(config)  # a mistake in it is told before a server is started
-    place, run_id = run_daily(str(config), None if store is None else str(store), force)
+    load_config(config)  # a mistake in it is told before a server is started
+    done: State[Any] = run_daily(str(config), None if store is None else str(store), force, return_state=True)
+    place, run_id = done.result()
     print(describe_outcome(open_outcome(open_run(Path(place), run_id))))
 
 

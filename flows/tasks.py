@@ -51,10 +51,11 @@ def show_metrics(store: str, run_id: str) -> None:
 
 @task(task_run_name="export-{what}", retries=2, retry_delay_seconds=[10.0, 60.0], retry_condition_fn=can_pass_later)
 def export(what: str, store: str, k: int) -> str:
-    """Export recommendations or neighbors of the live release into the store; gives the file."""
+    """Export recommendations or neighbors of the live release into the store, at most the whole catalog each; gives the
+    file."""
     release = open_release(Path(store))
     out = Path(store) / "exports" / f"{what}-{release.version}.parquet"
     out.parent.mkdir(parents=True, exist_ok=True)
     write = export_recommendations if what == "recommendations" else export_neighbors
-    write(release, out, k, progress=LineProgress(get_run_logger().info))
+    write(release, out, min(k, release.n_items), progress=LineProgress(get_run_logger().info))
     return str(out)

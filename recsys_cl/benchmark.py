@@ -22,7 +22,7 @@ from recsys_cl.bags import Bags
 from recsys_cl.config import Config, apply_settings
 from recsys_cl.embeddings import EmbeddingTable
 from recsys_cl.errors import ConfigError, InputError
-from recsys_cl.evaluation.evaluate import measure_metrics
+from recsys_cl.evaluation.evaluate import judge_model
 from recsys_cl.interactions.ingest import ingest_log
 from recsys_cl.interactions.split import split_interactions
 from recsys_cl.interactions.table import Interactions
@@ -66,7 +66,8 @@ def _measure(known: Interactions, find: Any, config: Config, ks: tuple[int, ...]
     fitted = fit(known, config, choice, progress)
     trained = time.perf_counter()
     targets, n_unknown = find()
-    metrics = measure_metrics(fitted.queries, fitted.candidates, known.to_bags(), targets, ks)
+    judged = judge_model(fitted.queries, fitted.candidates, known.to_bags(), targets, ks)
+    metrics: dict[str, Any] = {name: float(values.mean()) for name, values in judged.items()}
     digest = hashlib.sha256()
     for vectors in (fitted.queries, fitted.candidates):
         digest.update(EmbeddingTable(vectors, "query").hash().encode())

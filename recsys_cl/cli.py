@@ -1,68 +1,28 @@
 """The command line: a thin door to the same functions that flows and Python callers use.
 
-Nothing heavy is imported before a command needs it, so that `--help` answers at once. Exit codes: 0 done, 1 a gate or
-an audit said no, 2 something the user can mend, 130 interrupted.
+Nothing heavy is imported before a command needs it, so that `--help` answers at once; exit codes are in `door.py`.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, Parameter
 
-from recsys_cl.errors import ConfigError, InputError, RecsysError
+from recsys_cl.door import continue_run, load_config, run_app, start_run
+from recsys_cl.errors import ConfigError, InputError
+from recsys_cl.options import ConfigFile, Force, Inputs, Json, K, LookupOptions, Set, Settings, StageSettings, Store
 
 if TYPE_CHECKING:
-    from recsys_cl.config import Config
     from recsys_cl.runs import Run
 
 app = App(name="recsys-cl", help="From user interaction logs to a live nearest-neighbor index.", help_format="markdown")
 
-ConfigFile = Annotated[Path | None, Parameter(help="TOML file; without one the defaults hold, or the run's own.")]
-Store = Annotated[Path, Parameter(help="Folder that holds raw, runs and releases.")]
-Json = Annotated[bool, Parameter(name="--json", help="Print JSON, for programs.", negative="")]
-RunId = Annotated[str | None, Parameter(name="--run", help="A run to go on with; otherwise the newest unfinished one.")]
-Force = Annotated[str | None, Parameter(help="Publish even if the gate refuses; this reason is recorded.")]
-K = Annotated[int, Parameter(name=["-k", "--k"], help="How many.")]
-
-
-@Parameter(name="*")
-@dataclass(frozen=True)
-class Settings:
-    """What every stage can be told on the command line."""
-
-    store: Annotated[Path | None, Parameter(help="Folder that holds raw, runs and releases (default: data).")] = None
-    set: Annotated[
-        list[str] | None, Parameter(name="--set", help="section.key=value; may be repeated.", negative="")
-    ] = None
-
-
-@Parameter(name="*")
-@dataclass(frozen=True)
-class Inputs:
-    """What a run reads."""
-
-    log: Annotated[str | None, Parameter(help="Log: file, folder, glob, or database URL.")] = None
-    items: Annotated[str | None, Parameter(help="File with titles and attributes of the items.")] = None
-    users: Annotated[str | None, Parameter(help="File with attributes of the users.")] = None
-
-
-@Parameter(name="*")
-@dataclass(frozen=True)
-class LookupOptions:
-    """How recommendations are answered."""
-
-    include_seen: Annotated[bool, Parameter(help="Items of the history may be recommended.", negative="")] = False
-    as_json: Json = False
-
-
-_NOTHING, _NO_INPUTS, _PLAIN = Settings(), Inputs(), LookupOptions()
+_NOTHING, _STAGE, _NO_INPUTS, _PLAIN = Settings(), StageSettings(), Inputs(), LookupOptions()
 
 
 @app.command
@@ -72,8 +32,7 @@ def run(
     inputs: Inputs = _NO_INPUTS,
     settings: Settings = _NOTHING,
     force: Force = None,
-    run_id: RunId = None,
-    as_json: Json = False,
+    run_id: Annotated[str | None, Parameter(name="--run", help="Go on with this run instead of a new one.")] = None,
 ) -> None:
     """Ingest a log, train, evaluate and publish a release.
 
@@ -81,53 +40,62 @@ def run(
 
     With --run RUN_ID, go on with a run that was interrupted.
     """
-    from recsys_cl import pipeline, summary
-    from recsys_cl.progress import show_progress
+    given = inputs.list_settings() + (settings.set or [])
+    if run_id is None:
+        work = start_run(load_config(config, given, settings.store))
+    else:
+        work = continue_run(config, given, settings.store, run_id)
+    with work as current:
+        from recsys_cl import pipeline, summary
+        from recsys_cl.progress import show_progress
 
-    current = _start_run(config, inputs, settings) if run_id is None else _continue_run(config, settings, run_id)
-    with show_progress() as progress:
-        outcome = pipeline.run_all(current, force=force, progress=progress)
-    _print(as_json, outcome.dump(), summary.describe_outcome(outcome))
+        with show_progress() as progress:
+            outcome = pipeline.run_all(current, force=force, progress=progress)
+        _print(settings.as_json, outcome.dump(), summary.describe_outcome(outcome))
 
 
 @app.command
-def ingest(config: ConfigFile = None, *, inputs: Inputs = _NO_INPUTS, settings: Settings = _NOTHING) -> None:
-    """Start a run and read the log into it.
+def ingest(config: ConfigFile = None, *, inputs: Inputs = _NO_INPUTS, settings: StageSettings = _STAGE) -> None:
+    """Read a log into a new run; without a log, into one that is unfinished.
 
     Example: `recsys-cl ingest --log events.csv --store data`
     """
-    _run_stage(_start_run(config, inputs, settings), "ingest", None)
+    given = inputs.list_settings() + (settings.set or [])
+    built = load_config(config, given, settings.store)
+    if settings.run_id is None and built.ingest.log:
+        work = start_run(built)
+    else:
+        work = continue_run(config, given, settings.store, settings.run_id)
+    _run_stage("ingest", work, settings)
 
 
 @app.command
-def train(config: ConfigFile = None, *, settings: Settings = _NOTHING, run_id: RunId = None) -> None:
+def train(config: ConfigFile = None, *, settings: StageSettings = _STAGE) -> None:
     """Split what was ingested, and train on it.
 
     Example: `recsys-cl train --store data`
     """
-    _run_stage(_continue_run(config, settings, run_id), "train", None)
+    _run_stage("train", continue_run(config, settings.set or [], settings.store, settings.run_id), settings)
 
 
 @app.command
-def evaluate(config: ConfigFile = None, *, settings: Settings = _NOTHING, run_id: RunId = None) -> None:
+def evaluate(config: ConfigFile = None, *, settings: StageSettings = _STAGE) -> None:
     """Judge what was trained on the events held out, beside the baselines.
 
     Example: `recsys-cl evaluate --store data`
     """
-    _run_stage(_continue_run(config, settings, run_id), "evaluate", None)
+    _run_stage("evaluate", continue_run(config, settings.set or [], settings.store, settings.run_id), settings)
 
 
 @app.command
-def publish(
-    config: ConfigFile = None, *, settings: Settings = _NOTHING, run_id: RunId = None, force: Force = None
-) -> None:
+def publish(config: ConfigFile = None, *, settings: StageSettings = _STAGE, force: Force = None) -> None:
     """Build the index, pass the gate, and make the release live.
 
     Example: `recsys-cl publish --store data`
 
     A run that was published before is published again, as a new release.
     """
-    _run_stage(_continue_run(config, settings, run_id), "publish", force)
+    _run_stage("publish", continue_run(config, settings.set or [], settings.store, settings.run_id), settings, force)
 
 
 @app.command
@@ -218,9 +186,7 @@ def benchmark(
     train: Annotated[Path | None, Parameter(help="Training events, with --test.")] = None,
     test: Annotated[Path | None, Parameter(help="Test events, read once, at the end.")] = None,
     sequences: Annotated[Path | None, Parameter(help="`user item item …` lines in time order: leave-one-out.")] = None,
-    settings: Annotated[
-        list[str] | None, Parameter(name="--set", help="section.key=value; may be repeated.", negative="")
-    ] = None,
+    settings: Set = None,
     as_json: Json = False,
 ) -> None:
     """Train on a public split with every choice made on a validation part, and judge on its test part.
@@ -231,7 +197,7 @@ def benchmark(
     from recsys_cl.progress import show_progress
     from recsys_cl.summary import describe_benchmark
 
-    config = _load_config(None, settings)
+    config = load_config(None, settings or [])
     with show_progress() as progress:
         figures = run_benchmark(config, train=train, test=test, sequences=sequences, progress=progress)
     _print(as_json, figures, describe_benchmark(figures))
@@ -292,79 +258,36 @@ def main() -> int:
     return run_app(app)
 
 
-def run_app(door: App, tokens: Sequence[str] | None = None) -> int:
-    """Run one command; gives the exit code. Prints one message, never a traceback, for anything a user can cause."""
-    try:
-        door(tokens, exit_on_error=False, print_error=False, result_action="return_value")
-    except CycloptsError as error:
-        return _fail(str(error).strip(), 2)
-    except RecsysError as error:
-        return _fail(str(error), error.exit_code)
-    except BrokenPipeError:
-        # Whoever read our output is gone; pointing it nowhere keeps the interpreter from complaining at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except KeyboardInterrupt:
-        return _fail("interrupted; nothing was left half-written", 130)
-    except MemoryError:
-        return _fail("out of memory; lower ingest.batch_rows, ingest.bucket_rows or training.batch_users", 2)
-    except OSError as error:
-        return _fail(f"{error.filename or 'a file'}: {error.strerror or error}", 2)
-    return 0
+def _run_stage(
+    stage: str, work: AbstractContextManager[Run], settings: StageSettings, force: str | None = None
+) -> None:
+    with work as current:
+        from recsys_cl import pipeline, summary
+        from recsys_cl.progress import show_progress
 
-
-def _start_run(config: Path | None, inputs: Inputs, settings: Settings) -> Run:
-    from recsys_cl.runs import create_run
-
-    given = [f"ingest.{name}={json.dumps(value)}" for name, value in vars(inputs).items() if value is not None]
-    built = _load_config(config, [*given, *(settings.set or [])], settings.store)
-    if not built.ingest.log:
-        raise ConfigError("no log to read", "--log PATH, or ingest.log in the configuration")
-    return create_run(Path(built.publishing.store), built)
-
-
-def _continue_run(config: Path | None, settings: Settings, run_id: str | None) -> Run:
-    from recsys_cl.config import apply_settings
-    from recsys_cl.runs import open_run, reconfigure
-
-    found = open_run(Path(_load_config(config, None, settings.store).publishing.store), run_id)
-    wanted = _load_config(config, None) if config else found.config
-    return reconfigure(found, apply_settings(wanted, settings.set or []))
-
-
-def _load_config(path: Path | None, settings: Sequence[str] | None, store: Path | None = None) -> Config:
-    from recsys_cl.config import Config, apply_settings, read_config
-
-    config = apply_settings(read_config(path) if path else Config(), settings or [])
-    return config if store is None else apply_settings(config, [f"publishing.store={json.dumps(str(store))}"])
-
-
-def _run_stage(current: Run, stage: str, force: str | None) -> None:
-    from recsys_cl import pipeline, summary
-    from recsys_cl.progress import show_progress
-
-    with show_progress() as progress:
-        pipeline.run_stage(current, stage, force=force, progress=progress)
-    print(summary.describe_stage(current, stage))
+        with show_progress() as progress:
+            pipeline.run_stage(current, stage, force=force, progress=progress)
+        known = {"run_id": current.run_id, "store": str(current.store), "stage": stage}
+        result = {"result": current.read_result(stage)}
+        _print(settings.as_json, known | result, summary.describe_stage(current, stage))
 
 
 def _read_history(history: str | None, path: Path | None) -> list[str]:
     if history is not None:
         return [item_id for item_id in history.split(",") if item_id]
     assert path is not None
+    expected = "a text file, one item_id a line"
     try:
-        return [line for line in path.read_text(encoding="utf-8").splitlines() if line]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read the history in {path} ({error})", "a text file, one item_id a line") from error
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # splitlines would cut ids at rarer separators
+    except UnicodeDecodeError:
+        raise InputError(f"the history in {path} is not UTF-8 text", expected) from None
+    except OSError as error:
+        raise InputError(f"the history in {path} cannot be read ({error.strerror})", expected) from error
+    return [item_id for line in lines if (item_id := line.removesuffix("\r"))]
 
 
 def _print(as_json: bool, value: Any, text: str) -> None:
     print(json.dumps(value, ensure_ascii=False, indent=2) if as_json else text)
-
-
-def _fail(message: str, code: int) -> int:
-    print(f"recsys-cl: {message}", file=sys.stderr)
-    return code
 
 
 if __name__ == "__main__":

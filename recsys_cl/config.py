@@ -1,203 +1,59 @@
-"""The configuration: one frozen class a stage, each field bounded and described; unknown keys are refused.
+"""The configuration: every section in one; unknown keys are refused.
 
 Comes in as a TOML file, a mapping, and `section.key=value` settings; goes out as one `Config`, whose fingerprint
-names a run. The descriptions here are the documentation: `docs/configuration.md` is generated from them.
+names a run. The sections themselves are in `sections.py`.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
+from datetime import date, time
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from recsys_cl.errors import ConfigError
 from recsys_cl.files import dump_json, hash_text
+from recsys_cl.sections import (
+    EvaluationConfig,
+    ExportConfig,
+    ImagesConfig,
+    IndexConfig,
+    IngestConfig,
+    ModelConfig,
+    PublishingConfig,
+    SamplingConfig,
+    Section,
+    SplitConfig,
+    TrainingConfig,
+)
 
-Count = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(ge=0.0, lt=1.0)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
-
-
-class IngestConfig(_Section):
-    """Reading the log: where it lies, what its columns mean, which events count."""
-
-    log: str = Field("", description="File, folder, glob, or SQLAlchemy URL (`${NAME}` is read from the environment).")
-    items: str = Field("", description="File with one line an item: titles and attributes. Empty: none.")
-    users: str = Field("", description="File with one line a user: attributes. Empty: none.")
-    query: str = Field("", description="SQL query to run where `log` is a database URL.")
-    format: Literal["auto", "csv", "parquet", "jsonl", "lines"] = Field(
-        "auto", description="Form of the log; `lines` is `user item item …`. auto: from the file names."
-    )
-    delimiter: str = Field(
-        "", max_length=1, description="Between the columns of a csv. Empty: comma for .csv, else tab."
-    )
-    quoted: bool = Field(True, description="Double quotes of a csv enclose values; false: they are part of them.")
-    user_column: str = Field("", description="Column with the user's id. Empty: recognized by name.")
-    item_column: str = Field("", description="Column with the item's id. Empty: recognized by name.")
-    time_column: str = Field("", description="Column with the time. Empty: recognized by name; may be missing.")
-    kind_column: str = Field("", description="Column with the kind of event. Empty: recognized; may be missing.")
-    weight_column: str = Field("", description="Column with a rating or weight. Empty: recognized; may be missing.")
-    time_unit: Literal["auto", "s", "ms", "us"] = Field(
-        "auto", description="Unit of numeric times. auto: by magnitude of each file's first batch."
-    )
-    kind_weights: dict[str, Annotated[float, Field(gt=0)]] = Field(
-        default_factory=dict, description="Kinds of event that count, each with its weight. Empty: all, each 1."
-    )
-    least_rating: Annotated[float, Field(ge=0)] = Field(
-        0.0, description="Events with a smaller rating or weight are refused."
-    )
-    most_events_per_day: int = Field(
-        5_000, ge=0, description="Users with more events on one day (UTC) are bots, and refused. 0: no limit."
-    )
-    duplicates: Literal["event", "pair", "keep"] = Field(
-        "event", description="Refuse repeats of the same user, item, kind and time (event), of user and item (pair)."
-    )
-    core_users: Count = Field(1, description="k-core: users with fewer distinct items are refused, repeatedly.")
-    core_items: Count = Field(1, description="k-core: items with fewer distinct users are refused, repeatedly.")
-    since: str = Field("", description="ISO 8601 time; earlier events are refused. Empty: no bound.")
-    until: str = Field("", description="ISO 8601 time; events at or after it are refused. Empty: no bound.")
-    incremental: bool = Field(
-        True, description="Keep what earlier runs of this store have read, and read only new or changed files."
-    )
-    batch_rows: Count = Field(500_000, description="Rows read at a time: memory of reading.")
-    bucket_rows: Count = Field(5_000_000, description="Rows of one bucket of users, spilled to disk: memory of rules.")
+__all__ = [
+    "Config",
+    "EvaluationConfig",
+    "ExportConfig",
+    "ImagesConfig",
+    "IndexConfig",
+    "IngestConfig",
+    "ModelConfig",
+    "PublishingConfig",
+    "SamplingConfig",
+    "SplitConfig",
+    "TrainingConfig",
+    "apply_settings",
+    "build_config",
+    "format_value",
+    "hide_password",
+    "is_url",
+    "read_config",
+]
 
 
-class SplitConfig(_Section):
-    """What is held out: for the test that gives the metrics, and for the validation that stops training."""
-
-    by: Literal["time", "leave_last", "random", "file"] = Field(
-        "time",
-        description="One cut in time for all; the last events of each user; random events of each user; a test file.",
-    )
-    test_share: Annotated[float, Field(gt=0, lt=1)] = Field(0.2, description="Share of events in the test (time).")
-    cut: str = Field("", description="ISO 8601 time of the cut. Empty: set by `test_share`.")
-    n_last: Count = Field(1, description="Events of each user that are held out (leave_last).")
-    test: str = Field("", description="Log with the test events (file).")
-    validation_share: Share = Field(
-        0.1, description="Share of the training events held out to choose the number of epochs. 0: run them all."
-    )
-    most_leaked_share: Share = Field(
-        0.001, description="Audit: the run stops when a larger share of test events leaks into training."
-    )
-
-
-class SamplingConfig(_Section):
-    """Positive pairs and negatives of a training batch."""
-
-    window_days: Annotated[float, Field(ge=0)] = Field(
-        0.0, description="A bag and its positives lie within so many days. 0: the whole history."
-    )
-    bag_share: Annotated[float, Field(gt=0, lt=1)] = Field(
-        0.5, description="Share of a user's items that form the bag; the others are its positives."
-    )
-    most_items_per_user: Count = Field(
-        256, description="Items of a user drawn for one batch, evenly; bounds heavy users."
-    )
-    n_negatives: Count = Field(
-        4096, description="Negatives shared by a batch; a catalog with no more items is used whole."
-    )
-    popularity_power: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.75, description="Negatives are drawn with popularity to this power. 0: uniform."
-    )
-
-
-class ModelConfig(_Section):
-    """The two towers and their score."""
-
-    dim: int = Field(64, ge=2, le=4096, description="Floats of a published vector, one of them for popularity.")
-    temperature: Annotated[float, Field(gt=0, le=10)] = Field(0.2, description="Divisor of the cosine.")
-    popularity_weight: Annotated[float, Field(ge=0, le=2)] = Field(
-        1.0, description="Weight of log popularity in the score. 0: none."
-    )
-    tied: bool = Field(False, description="Query and candidate tower share one item table.")
-    user_weight: Annotated[float, Field(ge=0)] = Field(
-        0.5, description="Weight of a user's free embedding beside the bag of items. 0: no free embedding."
-    )
-    degree_power: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.5, description="An item counts in a bag with its number of users to minus this power."
-    )
-
-
-class TrainingConfig(_Section):
-    """The training loop."""
-
-    seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of everything that is drawn.")
-    epochs: Count = Field(40, description="Most passes over the users.")
-    batch_users: Count = Field(256, description="Users of a batch.")
-    learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(0.01, description="First step size; falls to 0.")
-    weight_decay: Annotated[float, Field(ge=0, le=1)] = Field(0.0, description="Decoupled weight decay a step.")
-    validate_every: Count = Field(2, description="Epochs between validations.")
-    patience: Count = Field(3, description="Validations without gain before training stops.")
-    validation_users: Count = Field(10_000, description="Most users of a validation.")
-    n_threads: int = Field(0, ge=0, description="Threads of torch. 0: one for each core that may be used.")
-
-
-class EvaluationConfig(_Section):
-    """Metrics over the full catalog, beside baselines."""
-
-    ks: tuple[Count, ...] = Field((5, 10, 20), min_length=1, description="Lengths of the lists that are judged.")
-    knn_neighbors: Count = Field(100, description="Neighbors of the item-kNN baseline.")
-    n_resamples: Annotated[int, Field(ge=100)] = Field(1000, description="Bootstrap resamples of the users.")
-    confidence: Annotated[float, Field(gt=0, lt=1)] = Field(0.95, description="Coverage of the intervals.")
-    most_users: Count = Field(100_000, description="Users that are judged at most, drawn evenly.")
-    block_mib: Count = Field(256, description="MiB of scores held at a time.")
-
-
-class IndexConfig(_Section):
-    """The FAISS index over the item embeddings."""
-
-    kind: Literal["auto", "flat", "hnsw", "ivfpq"] = Field(
-        "auto", description="auto: flat below `exact_below` items, hnsw above, ivfpq where memory forbids hnsw."
-    )
-    exact_below: Count = Field(50_000, description="Catalogs smaller than this are searched exactly (auto).")
-    most_mib: Count = Field(4096, description="MiB that the index may take before ivfpq is chosen (auto).")
-    hnsw_links: int = Field(32, ge=4, le=128, description="Links of an item in the hnsw graph.")
-    ef_construction: Count = Field(200, description="Candidates looked at to link an item (hnsw).")
-    ef_search: Count = Field(128, description="Candidates looked at to answer a query (hnsw).")
-    n_probe: Count = Field(32, description="Lists looked at to answer a query (ivfpq).")
-
-
-class PublishingConfig(_Section):
-    """The store, and the gate that a release must pass."""
-
-    store: str = Field("data", description="Folder that holds raw, runs and releases.")
-    least_ann_recall: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.95, description="Gate: least share of the exact top 10 that the index finds."
-    )
-    least_effective_rank: Annotated[float, Field(ge=0)] = Field(
-        2.0, description="Gate: least effective rank of the vectors; collapsed ones lie near 1."
-    )
-    require_gain: bool = Field(
-        True, description="Gate: refuse a model whose NDCG lies below popularity's by more than chance."
-    )
-    least_users: Count = Field(50, description="Gate: judge NDCG only with at least this many test users.")
-
-
-class ExportConfig(_Section):
-    """Recommendations and neighbors for everyone."""
-
-    what: tuple[Literal["recommendations", "neighbors"], ...] = Field(
-        ("recommendations",), description="What the daily flow exports into the store, under `exports`."
-    )
-    k: Count = Field(20, description="Rows for each user or item.")
-
-
-class ImagesConfig(_Section):
-    """Pictures of the items, shown in reports."""
-
-    column: str = Field("", description="Column of the items file with a picture's path. Empty: recognized by name.")
-    root: str = Field("", description="Folder the paths start from. Empty: the folder of the items file.")
-
-
-class Config(_Section):
+class Config(Section):
     """Everything a run can be told."""
 
     ingest: IngestConfig = IngestConfig()
@@ -214,7 +70,8 @@ class Config(_Section):
     def dump(self) -> dict[str, Any]:
         """The configuration as JSON values, the password of a database URL hidden."""
         values: dict[str, Any] = self.model_dump(mode="json")
-        values["ingest"]["log"] = hide_password(values["ingest"]["log"])
+        for section, key in _PATHS:
+            values[section][key] = hide_password(values[section][key])
         return values
 
     @property
@@ -252,27 +109,47 @@ def read_config(path: Path) -> Config:
         raise ConfigError(f"there is no configuration at {path}", remedy="make one with: recsys-cl init DIR") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read ({error})") from None
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not TOML ({error})") from None
     for section, key in _PATHS:
         value = values.get(section, {}).get(key) if isinstance(values.get(section), dict) else None
         if isinstance(value, str) and value and not is_url(value):
-            values[section][key] = str(path.parent / Path(value).expanduser())
+            values[section][key] = str(path.parent / _expand_home(value))
+    for keys in values.values():
+        if isinstance(keys, dict):  # TOML has dates of its own; here they are texts
+            keys |= {key: value.isoformat() for key, value in keys.items() if isinstance(value, date | time)}
     return build_config(values)
 
 
 def apply_settings(config: Config, settings: Iterable[str]) -> Config:
-    """Apply `section.key=value` settings; a value is TOML, or else the text itself. Raises ConfigError."""
+    """Apply `section.key=value` settings; a value is TOML, or else the text itself. Raises ConfigError.
+
+    Where a text is wanted, a number or a date is the text it was written as: `split.cut=2025-01-01`.
+    """
     values = config.model_dump()
     for setting in settings:
         name, equals, text = setting.partition("=")
         section, _, key = name.strip().partition(".")
         if not equals or section not in values or key not in values[section]:
             raise ConfigError(
-                f"no setting {setting!r}", "section.key=value", f"keys of a section: {_list_keys(values, section)}"
+                f"no setting {hide_password(repr(setting))}",
+                "section.key=value",
+                f"keys of a section: {_list_keys(values, section)}",
             )
-        values[section][key] = _parse_value(text.strip())
+        given = _parse_value(text.strip())
+        plain = isinstance(values[section][key], str) and not isinstance(given, str | list | dict)
+        values[section][key] = text.strip() if plain else given
     return build_config(values)
+
+
+def format_value(value: Any) -> str:
+    """A JSON value as TOML, so that `section.key=` and this is a setting that gives the value back."""
+    if isinstance(value, Mapping):
+        pairs = ", ".join(f"{format_value(key)} = {format_value(item)}" for key, item in value.items())
+        return f"{{ {pairs} }}" if pairs else "{}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(format_value(item) for item in value)}]"
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def is_url(text: str) -> bool:
@@ -281,15 +158,27 @@ def is_url(text: str) -> bool:
 
 
 def hide_password(text: str) -> str:
-    """A database URL with its password replaced by `***`; `${NAME}` stays, for it tells nothing."""
-    return re.sub(r"(://[^:/@]*:)(?!\$\{\w+\}@)[^@]*@", r"\1***@", text)
+    """A database URL with its passwords replaced by `***`; `${NAME}` stays, for it tells nothing.
+
+    Rather too much is hidden than too little: a password may hold an `@`, or be among the parameters.
+    """
+    text = re.sub(r"(://[^:/@]*:)(?!\$\{\w+\}@[^@]*$).*@", r"\1***@", text, flags=re.DOTALL)
+    secret = r"([?&;][^=&;]*(?:passw|pwd|secret|token|key|odbc_connect)[^=&;]*=)(?!\$\{\w+\}(?:[&;]|$))[^&;]*"
+    return re.sub(secret, r"\1***", text, flags=re.IGNORECASE)
 
 
 def _parse_value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # no TOML, a number of thousands of digits, or nested beyond measure
         return text
+
+
+def _expand_home(text: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # `~name` of nobody's home: a file of that name
+        return Path(text)
 
 
 def _list_keys(values: Mapping[str, Any], section: str) -> str:
@@ -303,4 +192,4 @@ def _explain(problem: Any) -> str:
         for part in problem["loc"][:-1]:
             parent = parent.model_fields[part].annotation
         return f"no setting {where!r}, expected one of: {', '.join(parent.model_fields)}"
-    return f"{where} is {problem['input']!r}: {problem['msg']}"
+    return f"{where} is {hide_password(repr(problem['input']))}: {problem['msg']}"

@@ -5,14 +5,13 @@ Both are generated from the field descriptions of the config classes: `python -m
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
-from recsys_cl.config import Config
+from recsys_cl.config import Config, format_value
 from recsys_cl.errors import InputError
 from recsys_cl.files import write_text
 from recsys_cl.interactions.sample import write_sample
@@ -39,7 +38,7 @@ def render_toml() -> str:
         for key, value in model.model_dump(mode="json").items():
             description = type(model).model_fields[key].description or ""
             chosen = _SAMPLE_SETTINGS.get((section, key))
-            text = _format(value if chosen is None else chosen)
+            text = format_value(value if chosen is None else chosen)
             lines.append(f"{'# ' if chosen is None else ''}{key} = {text}  # {description}")
         lines.append("")
     return "\n".join(lines)
@@ -68,7 +67,7 @@ def render_markdown() -> str:
         schema = type(model).model_json_schema()["properties"]
         for key, value in model.model_dump(mode="json").items():
             description = (type(model).model_fields[key].description or "").replace("|", "\\|")
-            lines.append(f"| `{key}` | {_describe_type(schema[key])} | `{_format(value)}` | {description} |")
+            lines.append(f"| `{key}` | {_describe_type(schema[key])} | `{format_value(value)}` | {description} |")
         lines.append("")
     return "\n".join(lines)
 
@@ -88,17 +87,6 @@ def _sections() -> list[tuple[str, BaseModel]]:
 
 def _first_line(model: BaseModel) -> str:
     return (type(model).__doc__ or "").strip().splitlines()[0]
-
-
-def _format(value: Any) -> str:
-    """A value as TOML."""
-    if isinstance(value, dict):
-        return (
-            "{ " + ", ".join(f"{json.dumps(key)} = {_format(item)}" for key, item in value.items()) + " }"
-            if value
-            else "{}"
-        )
-    return json.dumps(value, ensure_ascii=False)
 
 
 def _describe_type(schema: dict[str, Any]) -> str:

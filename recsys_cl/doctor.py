@@ -8,7 +8,9 @@ import sys
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
+
+from packaging.requirements import Requirement
 
 from recsys_cl.errors import RecsysError
 
@@ -55,29 +57,31 @@ def _check_python() -> Check:
 
 
 def _check_versions() -> list[Check]:
-    """Each requirement of the package, of the extras that are installed, against what is installed."""
-    from packaging.requirements import Requirement
-
+    """Each requirement of the package, and of its extras `train` and `flows`, against what is installed."""
     checks = []
     for text in metadata.requires("recsys_cl") or []:
         requirement = Requirement(text)
         extra = next((e for e in ("train", "flows", "") if _applies(requirement, e)), None)
         if extra is None or requirement.name.replace("-", "_") == "recsys_cl":
             continue
-        try:
-            found = metadata.version(requirement.name)
-        except metadata.PackageNotFoundError:
-            remedy = f"pip install 'recsys_cl[{extra}]'" if extra else f"pip install '{requirement.name}'"
-            checks.append(Check(requirement.name, "note" if extra else "bad", "not installed", remedy))
-            continue
-        fits = requirement.specifier.contains(found, prereleases=True)
-        pinned = f"{found} (wanted {requirement.specifier})"
-        remedy = "" if fits else f"pip install '{requirement.name}{requirement.specifier}'"
-        checks.append(Check(requirement.name, "good" if fits else "bad", pinned, remedy))
+        checks.append(_check_requirement(requirement, extra))
     return checks
 
 
-def _applies(requirement: Any, extra: str) -> bool:
+def _check_requirement(requirement: Requirement, extra: str) -> Check:
+    """One requirement, of an extra or (empty) of the package itself, against what is installed."""
+    try:
+        found = metadata.version(requirement.name)
+    except metadata.PackageNotFoundError:
+        remedy = f"pip install 'recsys_cl[{extra}]'" if extra else f"pip install '{requirement.name}'"
+        return Check(requirement.name, "note" if extra else "bad", "not installed", remedy)
+    fits = requirement.specifier.contains(found, prereleases=True)
+    pinned = f"{found} (wanted {requirement.specifier})"
+    remedy = "" if fits else f"pip install '{requirement.name}{requirement.specifier}'"
+    return Check(requirement.name, "good" if fits else "bad", pinned, remedy)
+
+
+def _applies(requirement: Requirement, extra: str) -> bool:
     if requirement.marker is None:
         return extra == ""
     return bool(extra) and bool(requirement.marker.evaluate({"extra": extra}))
@@ -94,7 +98,8 @@ def _check_memory() -> Check:
 
 
 def _check_disk(store: Path) -> Check:
-    place = next(path for path in (store.absolute(), *store.absolute().parents) if path.exists())
+    places = [store.absolute(), *store.absolute().parents]
+    place = next(path for path in places if os.access(path, os.F_OK))  # false too where one may not look
     free = shutil.disk_usage(place).free / 2**30
     remedy = "" if free >= _LEAST_FREE_GIB else "free some space, or choose another --store"
     return Check("disk", "note" if remedy else "good", f"{free:.1f} GiB free at {place}", remedy)
@@ -114,10 +119,12 @@ def _check_store(store: Path) -> Check:
     from recsys_cl.publishing.store import read_current
     from recsys_cl.serving.lookup import open_release
 
-    if not store.exists():
-        return Check("store", "note", f"there is none at {store} yet", f"recsys-cl run --log LOG --store {store}")
     try:
+        if not store.exists() or (store.is_dir() and not (store / "releases").exists()):
+            return Check("store", "note", f"no release in {store} yet", f"recsys-cl run --log LOG --store {store}")
         open_release(store)
         return Check("store", "good", f"release {read_current(store)} in {store} is whole")
     except RecsysError as error:
         return Check("store", "bad", str(error), error.remedy)
+    except OSError as error:
+        return Check("store", "bad", f"{store} cannot be read ({error.strerror})", "choose another --store")

@@ -56,7 +56,7 @@ class EmbeddingTable:
     def read(path: Path, kind: Kind) -> EmbeddingTable:
         """Map the file written by `write`. Raises StoreError where it is not one."""
         try:
-            vectors = np.load(path, mmap_mode="r", allow_pickle=False)
-            return EmbeddingTable(vectors, kind)
+            # Not `np.load`, which opens archives too.
+            return EmbeddingTable(np.lib.format.open_memmap(path, mode="r"), kind)
         except (OSError, ValueError) as error:
             raise StoreError(f"{path} is not a table of embeddings ({error})") from error

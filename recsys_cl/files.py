@@ -7,6 +7,7 @@ renamed. What is left under a temporary name by a killed process starts with `TE
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import hashlib
 import json
 import os
@@ -24,7 +25,7 @@ _CHUNK_BYTES = 1 << 20
 def write_file(path: Path) -> Iterator[Path]:
     """Give a temporary path to write to; on leaving without an error, fsync it and rename it to `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=TEMPORARY, suffix=f"-{path.name}"[-100:], dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=TEMPORARY, suffix=_make_suffix(path), dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -41,24 +42,48 @@ def write_file(path: Path) -> Iterator[Path]:
 def write_folder(path: Path) -> Iterator[Path]:
     """Give a temporary folder to fill; on leaving without an error, fsync all of it and rename it to `path`.
 
-    An existing folder at `path` is replaced: moved aside first, deleted after.
+    An existing folder at `path` is replaced: in one step where the system can exchange two names (Linux), else moved
+    aside first; deleted after.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, suffix=f"-{path.name}"[-100:], dir=path.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, suffix=_make_suffix(path), dir=path.parent))
     try:
         yield temporary
         temporary.chmod(0o755)
         sync_tree(temporary)
-        if path.exists():
-            aside = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=path.parent))
-            path.replace(aside / path.name)
+        if not path.is_dir() or path.is_symlink():
             temporary.replace(path)
-            shutil.rmtree(aside, ignore_errors=True)
-        else:
-            temporary.replace(path)
+        elif not exchange_paths(temporary, path):
+            _replace_folder(temporary, path)
         sync_path(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def exchange_paths(first: Path, second: Path) -> bool:
+    """Exchange what two names stand for, in one step; false where this system or this disk cannot."""
+    call = getattr(ctypes.CDLL(None), "renameat2", None)
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return call is not None and call(here, os.fsencode(first), here, os.fsencode(second), exchange) == 0
+
+
+def _replace_folder(new: Path, path: Path) -> None:
+    """Move `path` aside, and `new` to its place; `path` comes back where that fails."""
+    aside = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=path.parent))
+    try:
+        path.replace(aside / path.name)
+        new.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            (aside / path.name).replace(path)
+        raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _make_suffix(path: Path) -> str:
+    """The end of a temporary name: of `path`, but so short that the whole is no longer than a name may be."""
+    return "-" + os.fsdecode(os.fsencode(path.name)[-100:])
 
 
 def sync_path(path: Path) -> None:

@@ -102,11 +102,12 @@ def write_arrow(path: Path, table: pa.Table) -> None:
 
 
 def read_arrow(path: Path, column: str) -> pa.Table:
-    """Map a table written by `write_arrow`; StoreError where it is not one, or lacks `column`."""
+    """Map a table written by `write_arrow`; StoreError where it is not one, or lacks `column`, whole and of ids."""
     try:
         table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-        if table.schema.field(column).type != pa.large_string():
-            raise KeyError(f"{column} is {table.schema.field(column).type}")
-    except (pa.ArrowInvalid, OSError, KeyError) as error:
+        found = table.column(column)
+        if found.type != pa.large_string() or found.num_chunks > 1 or found.null_count:
+            raise KeyError(f"{column} is {found.type} in {found.num_chunks} parts, {found.null_count} of it null")
+    except (pa.ArrowException, OSError, KeyError) as error:
         raise StoreError(f"{path} is not an Arrow file with the column {column} ({error})") from error
     return table

@@ -25,7 +25,7 @@ import pyarrow as pa
 
 from recsys_cl.catalog import Catalog, join_attributes
 from recsys_cl.embeddings import EmbeddingTable
-from recsys_cl.errors import ConfigError, InterruptedRunError, StoreError
+from recsys_cl.errors import ConfigError, StoreError
 from recsys_cl.evaluation.evaluate import Evaluation, evaluate
 from recsys_cl.files import TEMPORARY, measure_folder, read_json, write_folder, write_json
 from recsys_cl.index.build import build_index
@@ -33,6 +33,7 @@ from recsys_cl.index.recall import measure_ann_recall
 from recsys_cl.interactions.ingest import Ingested, ingest_log
 from recsys_cl.interactions.split import Split, align, check_audit, split_interactions
 from recsys_cl.interactions.table import Interactions
+from recsys_cl.interrupts import hold_run
 from recsys_cl.progress import Progress, report_nothing
 from recsys_cl.publishing.gate import Gain, GateFacts, check_gate, measure_vectors
 from recsys_cl.publishing.parts import GIVEN_FILES, ReleaseParts
@@ -82,7 +83,7 @@ def run_all(
 def open_outcome(run: Run) -> Outcome:
     """The outcome of a run that has published. Raises StoreError where it has not."""
     if not run.is_done("publish"):
-        raise StoreError(f"run {run.run_id} has published nothing", remedy=f"recsys-cl run --run {run.run_id}")
+        raise StoreError(f"run {run.run_id} has published nothing", remedy=f"finish it with: {run.resume_command}")
     return Outcome(run, read_json(run.folder / "release.json")["release"])
 
 
@@ -107,12 +108,8 @@ def run_stage(
         "publish": lambda: _publish(run, progress, force),
     }
     started = time.perf_counter()
-    try:
+    with hold_run(run):
         stages[stage]()
-    except KeyboardInterrupt:
-        raise InterruptedRunError(
-            f"interrupted in {stage}", remedy=f"go on with: recsys-cl run --store {run.store} --run {run.run_id}"
-        ) from None
     run.finish(stage, time.perf_counter() - started)
 
 

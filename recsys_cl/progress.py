@@ -52,16 +52,18 @@ def show_progress() -> Iterator[Progress]:
     from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
+    # Names of files stand in these texts: what looks like markup in them is not meant.
+    texts = [TextColumn(f"{{task.{field}}}", markup=False) for field in ("description", "fields[note]")]
+    columns = (texts[0], BarColumn(), TimeRemainingColumn(), texts[1])
     with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
         task = bars.add_task("", total=None, note="")
         current = ""
 
         def show(what: str, done: float, total: float, note: str = "") -> None:
-            nonlocal current
+            nonlocal task, current
             if what != current:
-                bars.reset(task, total=total or None, description=what)
-                current = what
+                bars.remove_task(task)
+                task, current = bars.add_task(what, total=total or None, note=note), what
             bars.update(task, completed=done, total=total or None, note=note)
 
         yield show

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_cl.config import Config
-from recsys_cl.errors import InputError
-from recsys_cl.evaluation.evaluate import find_targets, measure_recall
+from recsys_cl.errors import InputError, RefusedError
+from recsys_cl.evaluation.evaluate import find_targets, judge_model
 from recsys_cl.interactions.split import split_validation
 from recsys_cl.interactions.table import Interactions
 from recsys_cl.model.towers import TwoTowers
@@ -48,7 +48,8 @@ class Fit:
 def choose_steps(train_part: Interactions, config: Config, progress: Progress = report_nothing) -> Choice:
     """Train on most of the training events, stop where recall@20 of the others no longer gains.
 
-    Without a validation part, or with fewer than 10 users in it, all epochs are run and `reason` says so.
+    Without a validation part, with fewer than 10 users in it, or with too little left beside it to train on, all epochs
+    are run and `reason` says so.
     """
     if not config.split.validation_share:
         return Choice(None, [], f"all {config.training.epochs} epochs: split.validation_share is 0")
@@ -66,18 +67,36 @@ def choose_steps(train_part: Interactions, config: Config, progress: Progress = 
     seen, wanted = parts.train.to_bags().take(judged), targets.take(judged)
     known = parts.train.count_users() > 0
 
-    def measure(queries: NDArray[np.float32], candidates: NDArray[np.float32]) -> float:
-        return measure_recall(queries, candidates, seen, wanted, VALIDATION_K, known)
+    def measure(queries: NDArray[np.float32], candidates: NDArray[np.float32]) -> NDArray[np.float64]:
+        _check_finite(queries, candidates)
+        return judge_model(queries, candidates, seen, wanted, (VALIDATION_K,), known)[f"recall@{VALIDATION_K}"]
 
-    trained = train(parts.train, config, validation=Validation(judged, measure), progress=progress)
-    best = max((entry for entry in trained.history if "recall" in entry), key=lambda entry: entry["recall"])
-    reason = f"epoch {best['epoch']}: best recall@{VALIDATION_K} {best['recall']:.4f} of {len(judged):,} users"
+    try:
+        trained = train(parts.train, config, validation=Validation(judged, measure), progress=progress)
+    except InputError as error:  # without the validation part too little is left
+        return Choice(None, [], f"all {config.training.epochs} epochs: nothing to validate ({error.found})")
+    chosen = next(entry for entry in trained.history if entry["step"] == trained.n_steps)
+    reason = f"epoch {chosen['epoch']}: recall@{VALIDATION_K} {chosen['recall']:.4f} of {len(judged):,} users, "
+    best = max(entry["recall"] for entry in trained.history if "recall" in entry)
+    reason += "the best" if chosen["recall"] == best else f"not worse than the best ({best:.4f}) by more than chance"
     return Choice(trained.n_steps, trained.history, reason)
 
 
 def fit(interactions: Interactions, config: Config, choice: Choice, progress: Progress = report_nothing) -> Fit:
-    """Train on all of `interactions` as chosen, and encode every user and item."""
+    """Train on all of `interactions` as chosen, and encode every user and item. Raises RefusedError for NaN vectors."""
     trained: Trained = train(interactions, config, n_steps=choice.n_steps, progress=progress)
     users = np.arange(interactions.n_users)
     queries = encode_queries(trained.model, interactions.to_bags(), users)
-    return Fit(trained.model, queries, encode_candidates(trained.model), trained.history)
+    candidates = encode_candidates(trained.model)
+    _check_finite(queries, candidates)
+    return Fit(trained.model, queries, candidates, trained.history)
+
+
+def _check_finite(*tables: NDArray[np.float32]) -> None:
+    n_broken = sum(int((~np.isfinite(vectors).all(axis=1)).sum()) for vectors in tables)
+    if n_broken:
+        raise RefusedError(
+            "training diverged",
+            [f"{n_broken:,} vectors hold NaN or infinity"],
+            "look for absurd weights in the log, lower training.learning_rate, or raise model.temperature",
+        )

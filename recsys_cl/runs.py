@@ -6,8 +6,11 @@ to go on after an interruption lies in its folder: run.json (configuration, stag
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import shlex
+import shutil
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,6 +22,19 @@ from recsys_cl.errors import StoreError
 from recsys_cl.files import read_json, write_json
 
 STAGES = ("ingest", "train", "evaluate", "publish")
+_RESULTS = {"ingest": "ingest", "train": "train", "evaluate": "evaluation", "publish": "release"}
+# The first stage that looks at a section: another value there, and what it and the stages after it wrote is void.
+_FIRST_USE = {
+    "ingest": "ingest",
+    "images": "ingest",
+    "split": "train",
+    "sampling": "train",
+    "model": "train",
+    "training": "train",
+    "evaluation": "evaluate",
+    "index": "publish",
+    "publishing": "publish",
+}
 _RUN_ID = re.compile(r"^\d{8}T\d{6}Z-[0-9a-f]{12}(-\d+)?$")
 
 
@@ -39,6 +55,23 @@ class Run:
     def raw(self) -> Path:
         """raw/, shared by the runs of a store."""
         return self.store / "raw"
+
+    @property
+    def resume_command(self) -> str:
+        """The command that goes on with this run."""
+        return f"recsys-cl run --store {shlex.quote(str(self.store))} --run {self.run_id}"
+
+    def read_result(self, stage: str) -> dict[str, Any]:
+        """What a finished stage found."""
+        result: dict[str, Any] = read_json(self.folder / f"{_RESULTS[stage]}.json")
+        return result
+
+    def discard_unread(self) -> None:
+        """Delete a run that could not even open its log: nothing was read, and there is nothing to go on with."""
+        if [path.name for path in self.folder.iterdir()] == ["run.json"]:
+            shutil.rmtree(self.folder)
+            with contextlib.suppress(OSError):  # the runs of others are there
+                self.folder.parent.rmdir()
 
     def read_stages(self) -> dict[str, Any]:
         """What is known of each finished stage."""
@@ -83,7 +116,8 @@ def open_run(store: Path, run_id: str | None = None) -> Run:
     runs = store / "runs"
     if not runs.is_dir():
         raise StoreError(f"{store} holds no runs", "a store made by `recsys-cl run` or `ingest`", "check --store")
-    known = sorted(path.name for path in runs.iterdir() if _RUN_ID.match(path.name) and (path / "run.json").is_file())
+    found = [path for path in runs.iterdir() if _RUN_ID.match(path.name) and (path / "run.json").is_file()]
+    known = [path.name for path in sorted(found, key=_read_age)]
     if run_id is not None:
         if run_id not in known:
             raise StoreError(f"no run {run_id!r} in {store}", f"one of the last: {', '.join(known[-5:]) or 'none'}")
@@ -96,21 +130,39 @@ def open_run(store: Path, run_id: str | None = None) -> Run:
 
 
 def reconfigure(run: Run, config: Config) -> Run:
-    """Go on with another configuration: recorded, and what no longer fits it is done again.
+    """Go on with another configuration: recorded, and what no longer fits it is done again. The store stays.
 
     Raises StoreError where what was ingested was read with other settings.
     """
-    stages = run.read_stages()
-    if config.dump() == run.config.dump():
-        return run
-    if "ingest" in stages and config.ingest.model_dump() != run.config.ingest.model_dump():
-        raise StoreError(
-            f"run {run.run_id} was ingested with other settings", "the same [ingest] section", "start a new run"
-        )
+    given, former = config.dump(), run.config.dump()
+    given["publishing"]["store"] = former["publishing"]["store"]
+    config = config.model_copy(update={"publishing": config.publishing.model_copy(update={"store": str(run.store)})})
+    if given == former:
+        return Run(run.store, run.run_id, config)
     state = _read_state(run.folder)
-    state |= {"config": config.dump(), "stages": {name: value for name, value in stages.items() if name == "ingest"}}
+    changed = {stage for section, stage in _FIRST_USE.items() if given[section] != former[section]}
+    if "ingest" in changed and "ingest" in state["stages"]:
+        keys = [f"{section}.{key}" for section in ("ingest", "images") for key in _find_changed(given, former, section)]
+        raise StoreError(
+            f"run {run.run_id} was ingested with another {' and '.join(keys)}",
+            "the same settings of [ingest] and [images]",
+            "leave them out to go on as it was ingested, or start a new run",
+        )
+    kept = STAGES[: min((STAGES.index(stage) for stage in changed), default=len(STAGES))]
+    state |= {"config": given, "stages": {name: value for name, value in state["stages"].items() if name in kept}}
     write_json(run.folder / "run.json", state)
     return Run(run.store, run.run_id, config)
+
+
+def _find_changed(given: dict[str, Any], former: dict[str, Any], section: str) -> list[str]:
+    return [key for key, value in given[section].items() if value != former[section][key]]
+
+
+def _read_age(folder: Path) -> tuple[str, str]:
+    """Sorts runs by the second of their id, then by when they were created in it."""
+    with contextlib.suppress(StoreError):
+        return folder.name[:16], str(_read_state(folder).get("created", ""))
+    return folder.name[:16], ""
 
 
 def check_store_place(store: Path) -> None:
@@ -135,4 +187,4 @@ def _read_state(folder: Path) -> dict[str, Any]:
 
 
 def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    return datetime.now(UTC).isoformat(timespec="microseconds")

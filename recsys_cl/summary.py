@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from shlex import quote
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from recsys_cl.files import read_json
-from recsys_cl.pipeline import Outcome
+from recsys_cl.publishing.store import find_current
 from recsys_cl.runs import Run
 from recsys_cl.serving.lookup import Release, open_release
+
+if TYPE_CHECKING:  # a lookup prints its answers with this module, and needs no pipeline
+    from recsys_cl.pipeline import Outcome
 
 _SHOWN = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
 _N_ITEMS, _N_NEIGHBORS = 3, 3
@@ -19,7 +23,7 @@ _N_ITEMS, _N_NEIGHBORS = 3, 3
 
 def describe_outcome(outcome: Outcome) -> str:
     """The whole run: rows, metrics beside baselines, the release, examples from it, and what to try next."""
-    release = open_release(outcome.run.store)
+    release = open_release(outcome.run.store / "releases" / outcome.release)
     folder = outcome.run.folder
     examples = _describe_examples(release)
     return "\n\n".join(
@@ -27,7 +31,7 @@ def describe_outcome(outcome: Outcome) -> str:
             _describe_ingest(read_json(folder / "ingest.json"), folder),
             _describe_train(read_json(folder / "train.json")),
             describe_metrics(read_json(folder / "evaluation.json")),
-            _describe_release(outcome),
+            _describe_release(outcome.run),
             *examples,
             _describe_next(outcome, release),
         ]
@@ -43,9 +47,9 @@ def describe_stage(run: Run, stage: str) -> str:
     elif stage == "evaluate":
         text = describe_metrics(read_json(run.folder / "evaluation.json"))
     else:
-        return _describe_release(Outcome(run, read_json(run.folder / "release.json")["release"]))
+        return _describe_release(run)
     follows = {"ingest": "train", "train": "evaluate", "evaluate": "publish"}[stage]
-    return f"{text}\n\nnext: recsys-cl {follows} --store {run.store} --run {run.run_id}"
+    return f"{text}\n\nnext: recsys-cl {follows} --store {quote(str(run.store))} --run {run.run_id}"
 
 
 def describe_metrics(evaluation: dict[str, Any]) -> str:
@@ -74,7 +78,7 @@ def build_metric_rows(evaluation: dict[str, Any]) -> list[dict[str, str]]:
 def describe_answers(answers: Sequence[dict[str, Any]]) -> str:
     """Neighbors or recommendations as a table."""
     rows = [["rank", "score", "item_id", "title"]]
-    rows += [[str(a["rank"]), f"{a['score']:.4f}", a["item_id"], a.get("title", "")] for a in answers]
+    rows += [[str(a["rank"]), f"{a['score']:.4f}", _show(a["item_id"]), _show(a.get("title", ""))] for a in answers]
     return format_table(rows if any("title" in a for a in answers) else [row[:3] for row in rows])
 
 
@@ -127,11 +131,13 @@ def _describe_train(train: dict[str, Any]) -> str:
     return "\n".join([*train["audit_lines"], f"training: {train['choice']}"])
 
 
-def _describe_release(outcome: Outcome) -> str:
-    release = outcome.read("release")
-    path = outcome.run.store / "releases" / outcome.release
+def _describe_release(run: Run) -> str:
+    release = run.read_result("publish")
+    version = release["release"]
+    path = run.store / "releases" / version
     size = f"{release['size_bytes'] / 2**20:.1f} MiB, ann_recall@10 {release['ann_recall']:.4f}"
-    return f"release {outcome.release} is live: {path}\n  {size}; report: {path / 'report.html'}"
+    live = "is live" if find_current(run.store) == version else "is not the live one"
+    return f"release {version} {live}: {path}\n  {size}; report: {path / 'report.html'}"
 
 
 def _describe_examples(release: Release) -> list[str]:
@@ -143,25 +149,26 @@ def _describe_examples(release: Release) -> list[str]:
         item = release.parts.catalog.describe(int(row))
         k = min(_N_NEIGHBORS, len(release.parts.catalog) - 1)
         answers = describe_answers(release.answer_similar(item["item_id"], k)) if k else "no other item"
-        texts.append(f"neighbors of {item['item_id']}{_show_title(item)}\n{_indent(answers)}")
+        texts.append(f"neighbors of {_show(item['item_id'])}{_show_title(item)}\n{_indent(answers)}")
     sizes = release.parts.seen.sizes
     user = int(np.argsort(sizes, kind="stable")[len(sizes) // 2])
     user_id = release.parts.users.get_id(user)
     k = min(5, len(release.parts.catalog) - int(sizes[user]))
     if k > 0:
         answers = describe_answers(release.answer_user(user_id, k))
-        texts.append(f"recommendations for user {user_id}, who touched {sizes[user]} items\n{_indent(answers)}")
+        texts.append(f"recommendations for user {_show(user_id)}, who touched {sizes[user]} items\n{_indent(answers)}")
     return texts
 
 
 def _describe_next(outcome: Outcome, release: Release) -> str:
-    store, parts = outcome.run.store, release.parts
-    history = ",".join(parts.catalog.items.get_ids(parts.seen.item_rows[:3]))
+    store, ids = quote(str(outcome.run.store)), release.parts.catalog.items.get_ids(release.parts.seen.item_rows[:3])
+    history = [item_id for item_id in ids if "," not in item_id]  # an id with a comma takes a --history-file
+    whom = f"--history {quote(','.join(history))}" if history else f"--user {quote(release.parts.users.get_id(0))}"
     return "\n".join(
         [
             "next, try:",
-            f"  recsys-cl similar {parts.catalog.items.get_id(int(parts.seen.item_rows[0]))} --store {store}",
-            f"  recsys-cl recommend --history {history} --store {store}",
+            f"  recsys-cl similar {quote(ids[0])} --store {store}",
+            f"  recsys-cl recommend {whom} --store {store}",
             f"  recsys-cl export recommendations --store {store} --out recommendations.parquet",
         ]
     )
@@ -173,7 +180,12 @@ def _show_figure(figure: dict[str, float | None], sign: str = "") -> str:
 
 
 def _show_title(item: dict[str, Any]) -> str:
-    return f" ({item['title']})" if "title" in item else ""
+    return f" ({_show(item['title'])})" if "title" in item else ""
+
+
+def _show(text: str) -> str:
+    """A text of the log on one line: what would move the cursor or color the terminal is escaped."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
 
 
 def _indent(text: str) -> str:

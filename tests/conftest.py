@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import ctypes
+import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from recsys_cl.config import Config
+    from recsys_cl.pipeline import Outcome
 
 ROOT = Path(__file__).parents[1]
 os.environ.setdefault("DO_NOT_TRACK", "1")
@@ -40,3 +49,83 @@ def program() -> Callable[[str], str]:
         return path
 
     return find
+
+
+@pytest.fixture(scope="session")
+def run_bound() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """run_bound(*arguments): Python in a child process whom permissions of files bind, even where the tests are root's.
+
+    The child of root stays root, so that it reads what only root may, but is without the right to override permissions.
+    """
+
+    def give_up_override() -> None:
+        for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+            if ctypes.CDLL(None).prctl(24, capability, 0, 0, 0):  # PR_CAPBSET_DROP: gone at the next exec
+                raise OSError("the right to override permissions cannot be dropped")
+
+    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, *map(str, arguments)]
+        drop = give_up_override if os.geteuid() == 0 else None
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, preexec_fn=drop)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def tiny_sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a log of 60 users, 40 items and 1,500 events, their attributes and pictures; only to be read."""
+    from recsys_cl.interactions.sample import write_sample
+    from recsys_cl.interactions.world import WorldConfig
+
+    folder = tmp_path_factory.mktemp("sample")
+    write_sample(folder, WorldConfig(n_users=60, n_items=40, n_events=1_500, seed=3, days=30))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_config(tiny_sample: Path) -> Config:
+    """A configuration that trains on the tiny sample within a second, whatever comes out of it."""
+    from recsys_cl.config import build_config
+
+    return build_config(
+        {
+            "ingest": {name: str(tiny_sample / f"{name}.csv") for name in ("items", "users")}
+            | {"log": str(tiny_sample / "events.csv")},
+            "model": {"dim": 8},
+            "training": {"epochs": 3, "validate_every": 1, "batch_users": 32, "n_threads": 1, "least_steps": 0},
+            "evaluation": {"n_resamples": 100},
+            "publishing": {"require_gain": False, "least_effective_rank": 0.0},
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_outcome(tiny_config: Config, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """A whole run over the tiny sample; its store may be read and not be written to."""
+    from recsys_cl.pipeline import run_all
+    from recsys_cl.runs import create_run
+
+    return run_all(create_run(tmp_path_factory.mktemp("tiny") / "store", tiny_config))
+
+
+@pytest.fixture(scope="session")
+def recsys(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """recsys(*arguments, cwd=…): the command line as a process of its own, in an empty folder unless one is given."""
+    empty = tmp_path_factory.mktemp("cwd")
+
+    def run(*arguments: str | Path, cwd: Path = empty) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "recsys_cl.cli", *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=cwd)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def tiny_toml(tiny_config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny configuration as a file, without a store."""
+    lines: list[str] = []
+    for section, values in tiny_config.dump().items():
+        lines += [f"[{section}]", *(f"{k} = {json.dumps(v)}" for k, v in values.items() if k != "store")]
+    path = tmp_path_factory.mktemp("config") / "tiny.toml"
+    path.write_text("\n".join(lines))
+    return path

@@ -10,11 +10,24 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "recsys_cl"
 # From the bottom to the top; a unit may import itself and units of lower floors that are open to its arm.
-BASE = ["errors", "files", "config", "ids", "progress", "bags", "catalog", "interactions", "embeddings", "pictures"]
+BASE = [
+    "errors",
+    "files",
+    "sections",
+    "config",
+    "ids",
+    "progress",
+    "bags",
+    "catalog",
+    "interactions",
+    "embeddings",
+    "pictures",
+]
 LEARNING = ["sampling", "model", "training"]
 RETRIEVAL = ["evaluation", "index", "publishing", "serving"]
 TOP = [
     "runs",
+    "interrupts",
     "recipe",
     "reporting",
     "pipeline",
@@ -23,6 +36,8 @@ TOP = [
     "summary",
     "config_docs",
     "doctor",
+    "options",
+    "door",
     "cli",
     "__init__",
 ]

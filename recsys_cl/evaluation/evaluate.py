@@ -25,7 +25,7 @@ from recsys_cl.evaluation.topk import Neighbors, search_exact, search_scores
 from recsys_cl.interactions.table import Interactions
 from recsys_cl.progress import Progress, report_nothing
 
-__all__ = ["Evaluation", "evaluate", "find_targets", "measure_metrics", "measure_recall"]
+__all__ = ["Evaluation", "evaluate", "find_targets", "judge_model"]
 
 MODEL, POPULARITY, ITEM_KNN = "model", "popularity", "item_knn"
 COMPARED = ("recall", "ndcg")  # the metrics whose difference to each baseline gets an interval
@@ -115,15 +115,15 @@ def evaluate(
     )
 
 
-def measure_metrics(
+def judge_model(
     queries: NDArray[np.float32],
     candidates: NDArray[np.float32],
     seen: Bags,
     targets: Bags,
     ks: Sequence[int],
     known: NDArray[np.bool_] | None = None,
-) -> dict[str, float]:
-    """Mean of each metric at each k for one model alone, no baselines, no intervals: for validation and benchmarks.
+) -> dict[str, NDArray[np.float64]]:
+    """Each metric at each k of one model alone, a value for each query with a target, in order; no baselines.
 
     queries [m, dim]; candidates [n, dim]; seen, targets: a bag for each query; known [n]: what can be found (None:
     everything); a target that cannot is a miss. Queries without a target are left out; InputError where none is left.
@@ -138,19 +138,7 @@ def measure_metrics(
     else:
         found = search_exact(queries, candidates[known], max(ks), keep_items(seen, known))
         rows = np.append(np.flatnonzero(known), -1)[found.rows]  # back to catalog rows; -1 stays -1
-    return {name: float(values.mean()) for name, values in judge(rows, targets, ks).items()}
-
-
-def measure_recall(
-    queries: NDArray[np.float32],
-    candidates: NDArray[np.float32],
-    seen: Bags,
-    targets: Bags,
-    k: int,
-    known: NDArray[np.bool_] | None = None,
-) -> float:
-    """Mean recall@k of one model, for validation during training; as `measure_metrics`."""
-    return measure_metrics(queries, candidates, seen, targets, (k,), known)[f"recall@{k}"]
+    return judge(rows, targets, ks)
 
 
 def _search_baseline(name: str, judged: Judged, config: EvaluationConfig) -> Neighbors:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from recsys_cl.bags import Bags
 from recsys_cl.config import EvaluationConfig
 from recsys_cl.errors import InputError
-from recsys_cl.evaluation.evaluate import Evaluation, evaluate, measure_metrics, measure_recall
+from recsys_cl.evaluation.evaluate import Evaluation, evaluate, judge_model
 from recsys_cl.ids import IdMap
 from recsys_cl.interactions.table import Interactions
 
@@ -122,18 +122,19 @@ def test_validation_recall_is_that_of_the_whole_evaluation() -> None:
         targets.item_rows[known[targets.item_rows]],
         targets.weights[known[targets.item_rows]],
     )
-    assert measure_recall(noisy, candidates, train.to_bags(), only_known, 10, known) == pytest.approx(expected)
+    found = judge_model(noisy, candidates, train.to_bags(), only_known, (10,), known)
+    assert found["recall@10"].mean() == pytest.approx(expected)
 
 
 def test_queries_without_a_target_are_left_out_and_an_impossible_target_is_a_miss() -> None:
     queries, candidates = np.ones((3, 2), dtype=np.float32), np.ones((4, 2), dtype=np.float32)
     seen = Bags.of_items(np.array([0, 0, 0]))
     targets = Bags(np.array([0, 2, 2, 3]), np.array([1, 3, 2], dtype=np.int32), np.ones(3, dtype=np.float32))
-    assert measure_recall(queries, candidates, seen, targets, 3) == 1.0
+    assert judge_model(queries, candidates, seen, targets, (3,))["recall@3"].tolist() == [1.0, 1.0]
     known = np.array([True, True, True, False])
-    assert measure_metrics(queries, candidates, seen, targets, (3,), known)["recall@3"] == 0.75
+    assert judge_model(queries, candidates, seen, targets, (3,), known)["recall@3"].tolist() == [0.5, 1.0]
     with pytest.raises(InputError, match="no query has a target"):
-        measure_recall(queries[:1], candidates, seen.take(np.array([0])), targets.take(np.array([1])), 3)
+        judge_model(queries[:1], candidates, seen.take(np.array([0])), targets.take(np.array([1])), (3,))
 
 
 def read_lines(path: Path, n_users: int, n_items: int) -> Interactions:

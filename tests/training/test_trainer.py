@@ -13,7 +13,9 @@ from recsys_cl.training.encode import encode_candidates, encode_queries
 from recsys_cl.training.trainer import Validation, train
 
 N_USERS, N_ITEMS, N_TASTES = 120, 60, 4
-CONFIG = apply_settings(Config(), ["training.epochs=30", "training.batch_users=32", "model.dim=16"])
+CONFIG = apply_settings(
+    Config(), ["training.epochs=30", "training.batch_users=32", "model.dim=16", "training.least_steps=0"]
+)
 
 
 def build_world(seed: int = 0, size: int = 12) -> tuple[Interactions, np.ndarray]:
@@ -61,9 +63,9 @@ def test_stops_after_patience_and_returns_the_best() -> None:
     values = iter([0.1, 0.5, 0.3, 0.2, 0.4, 0.9])
     snapshots = []
 
-    def measure(queries: np.ndarray, candidates: np.ndarray) -> float:
+    def measure(queries: np.ndarray, candidates: np.ndarray) -> np.ndarray:
         snapshots.append(candidates.copy())
-        return next(values)
+        return np.full(N_USERS, next(values))
 
     trained = train(interactions, CONFIG, validation=Validation(np.arange(N_USERS), measure))
     assert len(snapshots) == 2 + CONFIG.training.patience
@@ -72,10 +74,30 @@ def test_stops_after_patience_and_returns_the_best() -> None:
     assert trained.n_steps == steps[1]
 
 
+def test_a_loss_within_chance_does_not_stop_a_longer_training() -> None:
+    interactions, _ = build_world()
+    best = np.linspace(0, 1, 200)
+    near = best - 0.001 + np.where(np.arange(200) % 2, 0.2, -0.2)
+    worse = best - 0.2
+    values = iter([best, near, worse, worse, worse, best])
+    trained = train(interactions, CONFIG, validation=Validation(np.arange(N_USERS), lambda q, c: next(values)))
+    steps = [entry["step"] for entry in trained.history if "recall" in entry]
+    assert len(steps) == 5, "three in a row that are worse by more than chance end it"
+    assert trained.n_steps == steps[1], "the later of two that chance cannot tell apart is kept"
+
+
+def test_a_small_log_is_passed_over_until_least_steps() -> None:
+    interactions, _ = build_world()
+    config = apply_settings(CONFIG, ["training.epochs=2", "training.least_steps=21"])
+    assert train(interactions, config).n_steps == 24, "whole epochs of four steps"
+
+
 def test_n_steps_repeats_what_validation_chose() -> None:
     interactions, _ = build_world()
     values = iter([0.5, 0.4, 0.3, 0.2])
-    chosen = train(interactions, CONFIG, validation=Validation(np.arange(N_USERS), lambda q, c: next(values)))
+    chosen = train(
+        interactions, CONFIG, validation=Validation(np.arange(N_USERS), lambda q, c: np.full(9, next(values)))
+    )
     again = train(interactions, CONFIG, n_steps=chosen.n_steps)
     assert again.n_steps == chosen.n_steps
     assert encode_candidates(chosen.model).tobytes() == encode_candidates(again.model).tobytes()

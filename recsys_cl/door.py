@@ -1,0 +1,100 @@
+"""What the command line and the flows share: comes in what was asked for, goes out a run to work on and an exit code.
+
+Nothing heavy is imported before it is needed, so that `--help` answers at once. Exit codes: 0 done, 1 a gate or an
+audit said no, 2 something the user can mend, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cyclopts import App, CycloptsError
+
+from recsys_cl.errors import ConfigError, InputError, RecsysError
+
+if TYPE_CHECKING:
+    from recsys_cl.config import Config
+    from recsys_cl.runs import Run
+
+
+def run_app(app: App, tokens: Sequence[str] | None = None) -> int:
+    """Run one command; gives the exit code. Prints one line, never a traceback, for anything a user can cause."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal that is not UTF-8 gets escapes for what it cannot show
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+        sys.stdout.flush()
+    except CycloptsError as error:
+        return _fail(str(error), 2)
+    except RecsysError as error:
+        return _fail(str(error), error.exit_code)
+    except BrokenPipeError:
+        # Whoever read our output is gone; pointing it nowhere keeps the interpreter from complaining at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return _fail("interrupted; nothing was left half-written; run the command again", 130)
+    except MemoryError:
+        return _fail("out of memory; lower ingest.batch_rows, ingest.bucket_rows or training.batch_users", 2)
+    except OSError as error:
+        return _fail(f"{error.filename or 'a file'}: {error.strerror or error}", 2)
+    return 0
+
+
+def load_config(path: Path | None, settings: Sequence[str] = (), store: Path | None = None) -> Config:
+    """The configuration in a file, or the defaults, with settings and a store laid over it. Raises ConfigError."""
+    from recsys_cl.config import Config, apply_settings, read_config
+
+    config = apply_settings(read_config(path) if path else Config(), settings)
+    return config if store is None else apply_settings(config, [f"publishing.store={json.dumps(str(store))}"])
+
+
+@contextlib.contextmanager
+def start_run(config: Config) -> Iterator[Run]:
+    """A new run to work on; see `hold_run`. One that could not even read its log is taken away again.
+
+    Raises ConfigError where no log is given, StoreError where the store cannot be written.
+    """
+    from recsys_cl.interrupts import hold_run
+    from recsys_cl.runs import create_run
+
+    if not config.ingest.log:
+        raise ConfigError("no log to read", "--log PATH, or ingest.log in the configuration")
+    run = create_run(Path(config.publishing.store), config)
+    try:
+        with hold_run(run):
+            yield run
+    except InputError:
+        run.discard_unread()
+        raise
+
+
+@contextlib.contextmanager
+def continue_run(
+    path: Path | None, settings: Sequence[str], store: Path | None, run_id: str | None = None
+) -> Iterator[Run]:
+    """The run with this id, or the newest unfinished one of the store, to go on with; see `hold_run`.
+
+    path: its configuration from now on, else its own; settings are laid over it. Raises ConfigError and StoreError.
+    """
+    from recsys_cl.config import apply_settings
+    from recsys_cl.interrupts import hold_run
+    from recsys_cl.runs import open_run, reconfigure
+
+    found = open_run(Path(load_config(path, (), store).publishing.store), run_id)
+    wanted = load_config(path) if path else found.config
+    run = reconfigure(found, apply_settings(wanted, settings))
+    with hold_run(run):
+        yield run
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"recsys-cl: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201
+    return code

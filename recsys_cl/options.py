@@ -1,0 +1,63 @@
+"""What commands can be told, each option once: comes in as text of the command line, goes out typed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+ConfigFile = Annotated[Path | None, Parameter(help="TOML file; without one the defaults hold, or the run's own.")]
+Store = Annotated[Path, Parameter(help="Folder that holds raw, runs and releases.")]
+MaybeStore = Annotated[Path | None, Parameter(help="Folder that holds raw, runs and releases (default: data).")]
+Json = Annotated[bool, Parameter(name="--json", help="Print JSON, for programs.", negative="")]
+RunId = Annotated[str | None, Parameter(name="--run", help="The run to go on with (default: the newest unfinished).")]
+Force = Annotated[str | None, Parameter(help="Publish even if the gate refuses; this reason is recorded.")]
+K = Annotated[int, Parameter(name=["-k", "--k"], help="How many.")]
+Set = Annotated[
+    list[str] | None,
+    Parameter(name="--set", help="One or more section.key=value; may be repeated.", negative="", consume_multiple=True),
+]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Settings:
+    """What a run can be told."""
+
+    store: MaybeStore = None
+    set: Set = None
+    as_json: Json = False
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class StageSettings(Settings):
+    """What a stage alone can be told."""
+
+    run_id: RunId = None
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Inputs:
+    """What a run reads."""
+
+    log: Annotated[str | None, Parameter(help="Log: file, folder, glob, or database URL.")] = None
+    items: Annotated[str | None, Parameter(help="File with titles and attributes of the items.")] = None
+    users: Annotated[str | None, Parameter(help="File with attributes of the users.")] = None
+
+    def list_settings(self) -> list[str]:
+        """As settings of the configuration."""
+        return [f"ingest.{name}={json.dumps(value)}" for name, value in vars(self).items() if value is not None]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class LookupOptions:
+    """How recommendations are answered."""
+
+    include_seen: Annotated[bool, Parameter(help="Items of the history may be recommended.", negative="")] = False
+    as_json: Json = False

@@ -1,0 +1,209 @@
+"""The sections of the configuration: one frozen class a stage, each field bounded and described.
+
+The descriptions are the documentation: `docs/configuration.md` is generated from them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+class Section(BaseModel):
+    """A part of the configuration: it cannot be changed, knows its keys, and takes no value for another."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=())
+
+    @field_validator("*")
+    @classmethod
+    def _check_text(cls, value: Any) -> Any:
+        """What cannot be stored as UTF-8, or name a file, is refused here rather than half-way through a run."""
+        if isinstance(value, str):
+            if "\0" in value:
+                raise ValueError("it holds a NUL character")
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                raise ValueError("it is not valid UTF-8; a file with such a name must be renamed") from None
+        return value
+
+
+class IngestConfig(Section):
+    """Reading the log: where it lies, what its columns mean, which events count."""
+
+    log: str = Field("", description="File, folder, glob, or SQLAlchemy URL (`${NAME}` is read from the environment).")
+    items: str = Field("", description="File with one line an item: titles and attributes. Empty: none.")
+    users: str = Field("", description="File with one line a user: attributes. Empty: none.")
+    query: str = Field("", description="SQL query to run where `log` is a database URL.")
+    format: Literal["auto", "csv", "parquet", "jsonl", "lines"] = Field(
+        "auto", description="Form of the log; `lines` is `user item item …`. auto: from the file names."
+    )
+    delimiter: str = Field(
+        "", max_length=1, description="Between the columns of a csv. Empty: comma for .csv, else tab."
+    )
+    quoted: bool = Field(True, description="Double quotes of a csv enclose values; false: they are part of them.")
+    user_column: str = Field("", description="Column with the user's id. Empty: recognized by name.")
+    item_column: str = Field("", description="Column with the item's id. Empty: recognized by name.")
+    time_column: str = Field("", description="Column with the time. Empty: recognized by name; may be missing.")
+    kind_column: str = Field("", description="Column with the kind of event. Empty: recognized; may be missing.")
+    weight_column: str = Field("", description="Column with a rating or weight. Empty: recognized; may be missing.")
+    time_unit: Literal["auto", "s", "ms", "us"] = Field(
+        "auto", description="Unit of numeric times. auto: by magnitude of each file's first batch."
+    )
+    kind_weights: dict[str, Annotated[float, Field(gt=0, le=1e6)]] = Field(
+        default_factory=dict, description="Kinds of event that count, each with its weight. Empty: all, each 1."
+    )
+    least_rating: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="Events with a smaller rating or weight are refused."
+    )
+    most_events_per_day: int = Field(
+        5_000, ge=0, description="Users with more events on one day (UTC) are bots, and refused. 0: no limit."
+    )
+    duplicates: Literal["event", "pair", "keep"] = Field(
+        "event", description="Refuse repeats of the same user, item, kind and time (event), of user and item (pair)."
+    )
+    core_users: Count = Field(1, description="k-core: users with fewer distinct items are refused, repeatedly.")
+    core_items: Count = Field(1, description="k-core: items with fewer distinct users are refused, repeatedly.")
+    since: str = Field("", description="ISO 8601 time; earlier events are refused. Empty: no bound.")
+    until: str = Field("", description="ISO 8601 time; events at or after it are refused. Empty: no bound.")
+    incremental: bool = Field(
+        True, description="Keep what earlier runs of this store have read, and read only new or changed files."
+    )
+    batch_rows: Count = Field(500_000, description="Rows read at a time: memory of reading.")
+    bucket_rows: Count = Field(5_000_000, description="Rows of one bucket of users, spilled to disk: memory of rules.")
+
+
+class SplitConfig(Section):
+    """What is held out: for the test that gives the metrics, and for the validation that stops training."""
+
+    by: Literal["time", "leave_last", "random", "file"] = Field(
+        "time",
+        description="One cut in time for all; the last events of each user; random events of each user; a test file.",
+    )
+    test_share: Annotated[float, Field(gt=0, lt=1)] = Field(0.2, description="Share of events in the test (time).")
+    cut: str = Field("", description="ISO 8601 time of the cut. Empty: set by `test_share`.")
+    n_last: Count = Field(1, description="Events of each user that are held out (leave_last).")
+    test: str = Field("", description="Log with the test events (file).")
+    validation_share: Share = Field(
+        0.1, description="Share of the training events held out to choose the number of epochs. 0: run them all."
+    )
+    most_leaked_share: Share = Field(
+        0.001, description="Audit: the run stops when a larger share of test events leaks into training."
+    )
+
+
+class SamplingConfig(Section):
+    """Positive pairs and negatives of a training batch."""
+
+    window_days: Annotated[float, Field(ge=0, le=36_500)] = Field(
+        0.0, description="A bag and its positives lie within so many days. 0: the whole history."
+    )
+    bag_share: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.5, description="Share of a user's items that form the bag; the others are its positives."
+    )
+    most_items_per_user: Count = Field(
+        256, description="Items of a user drawn for one batch, evenly; bounds heavy users."
+    )
+    n_negatives: Count = Field(
+        4096, description="Negatives shared by a batch; a catalog with no more items is used whole."
+    )
+    popularity_power: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.75, description="Negatives are drawn with popularity to this power. 0: uniform."
+    )
+
+
+class ModelConfig(Section):
+    """The two towers and their score."""
+
+    dim: int = Field(64, ge=2, le=4096, description="Floats of a published vector, one of them for popularity.")
+    temperature: Annotated[float, Field(ge=0.001, le=10)] = Field(0.2, description="Divisor of the cosine.")
+    popularity_weight: Annotated[float, Field(ge=0, le=2)] = Field(
+        1.0, description="Weight of log popularity in the score. 0: none."
+    )
+    tied: bool = Field(False, description="Query and candidate tower share one item table.")
+    user_weight: Annotated[float, Field(ge=0, le=1000)] = Field(
+        0.5, description="Weight of a user's free embedding beside the bag of items. 0: no free embedding."
+    )
+    degree_power: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.5, description="An item counts in a bag with its number of users to minus this power."
+    )
+
+
+class TrainingConfig(Section):
+    """The training loop."""
+
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of everything that is drawn.")
+    epochs: Count = Field(25, description="Passes over the users.")
+    least_steps: int = Field(600, ge=0, description="Small logs are passed over more often, until so many steps.")
+    batch_users: Count = Field(256, description="Users of a batch.")
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(0.01, description="First step size; falls to 0.")
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = Field(0.0, description="Decoupled weight decay a step.")
+    validate_every: Count = Field(
+        2, description="Epochs between validations; more where a small log is passed over more often."
+    )
+    patience: Count = Field(3, description="Validations in a row, worse by more than chance, before training stops.")
+    validation_users: Count = Field(10_000, description="Most users of a validation.")
+    n_threads: int = Field(0, ge=0, description="Threads of torch. 0: one for each core that may be used.")
+
+
+class EvaluationConfig(Section):
+    """Metrics over the full catalog, beside baselines."""
+
+    ks: tuple[Count, ...] = Field(
+        (5, 10, 20), min_length=1, strict=False, description="Lengths of the lists that are judged."
+    )
+    knn_neighbors: Count = Field(100, description="Neighbors of the item-kNN baseline.")
+    n_resamples: Annotated[int, Field(ge=100)] = Field(1000, description="Bootstrap resamples of the users.")
+    confidence: Annotated[float, Field(gt=0, lt=1)] = Field(0.95, description="Coverage of the intervals.")
+    most_users: Count = Field(100_000, description="Users that are judged at most, drawn evenly.")
+    block_mib: Count = Field(256, description="MiB of scores held at a time.")
+
+
+class IndexConfig(Section):
+    """The FAISS index over the item embeddings."""
+
+    kind: Literal["auto", "flat", "hnsw", "ivfpq"] = Field(
+        "auto", description="auto: flat below `exact_below` items, hnsw above, ivfpq where memory forbids hnsw."
+    )
+    exact_below: Count = Field(50_000, description="Catalogs smaller than this are searched exactly (auto).")
+    most_mib: Count = Field(4096, description="MiB that the index may take before ivfpq is chosen (auto).")
+    hnsw_links: int = Field(32, ge=4, le=128, description="Links of an item in the hnsw graph.")
+    ef_construction: Count = Field(200, description="Candidates looked at to link an item (hnsw).")
+    ef_search: Count = Field(128, description="Candidates looked at to answer a query (hnsw).")
+    n_probe: Count = Field(32, description="Lists looked at to answer a query (ivfpq).")
+
+
+class PublishingConfig(Section):
+    """The store, and the gate that a release must pass."""
+
+    store: str = Field("data", description="Folder that holds raw, runs and releases.")
+    least_ann_recall: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.95, description="Gate: least share of the exact top 10 that the index finds."
+    )
+    least_effective_rank: Annotated[float, Field(ge=0)] = Field(
+        2.0, description="Gate: least effective rank of the vectors; collapsed ones lie near 1."
+    )
+    require_gain: bool = Field(
+        True, description="Gate: refuse a model whose NDCG lies below popularity's by more than chance."
+    )
+    least_users: Count = Field(50, description="Gate: judge NDCG only with at least this many test users.")
+
+
+class ExportConfig(Section):
+    """Recommendations and neighbors for everyone."""
+
+    what: tuple[Literal["recommendations", "neighbors"], ...] = Field(
+        ("recommendations",), strict=False, description="What the daily flow exports into the store, under `exports`."
+    )
+    k: Count = Field(20, description="Rows for each user or item.")
+
+
+class ImagesConfig(Section):
+    """Pictures of the items, shown in reports."""
+
+    column: str = Field("", description="Column of the items file with a picture's path. Empty: recognized by name.")
+    root: str = Field("", description="Folder the paths start from. Empty: the folder of the items file.")
