@@ -1,11 +1,12 @@
 """Tasks: one for each stage; the body of each is one call into recsys_cl.
 
-Only what can pass later is tried again: a disk or a database that did not answer. Bad data, a refused gate and a
-damaged store stay what they are, however often they are tried.
+Only what can pass later is tried again: a disk or a network that did not answer, or was full. Bad data, a file that is
+not there, a refused gate and a damaged store stay what they are, however often they are tried.
 """
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,20 @@ from recsys_cl.serving.export import export_neighbors, export_recommendations
 from recsys_cl.serving.lookup import open_release
 from recsys_cl.summary import build_metric_rows
 
+_PASSING = frozenset(
+    {errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.ESTALE, errno.EAGAIN, errno.EBUSY, errno.EMFILE, errno.ENFILE}
+)
+
 
 def can_pass_later(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
-    """Whether a failed task is worth trying again: an error of the system, not of what it was given."""
+    """Whether a failed task is worth trying again: an error of the system, or one that it caused."""
     del task, run
     try:
         state.result()
     except Exception as error:
-        return isinstance(error, OSError) and not isinstance(error, RecsysError)
+        cause = error.__cause__ if isinstance(error, RecsysError) else error
+        lost = isinstance(cause, (TimeoutError, ConnectionError))
+        return lost or (isinstance(cause, OSError) and cause.errno in _PASSING)
     return False
 
 

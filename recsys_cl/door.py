@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from cyclopts import App, CycloptsError
 
-from recsys_cl.errors import ConfigError, InputError, RecsysError
+from recsys_cl.errors import ConfigError, InputError, InterruptedRunError, RecsysError
 
 if TYPE_CHECKING:
     from recsys_cl.config import Config
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 def run_app(app: App, tokens: Sequence[str] | None = None) -> int:
     """Run one command; gives the exit code. Prints one line, never a traceback, for anything a user can cause."""
+    app.suppress_keyboard_interrupt = False  # cyclopts would end the process without a word
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal that is not UTF-8 gets escapes for what it cannot show
             stream.reconfigure(errors="backslashreplace")
@@ -91,10 +92,15 @@ def continue_run(
     found = open_run(Path(load_config(path, (), store).publishing.store), run_id)
     wanted = load_config(path) if path else found.config
     run = reconfigure(found, apply_settings(wanted, settings))
+    run.remove_leftovers()
     with hold_run(run):
         yield run
 
 
 def _fail(message: str, code: int) -> int:
     print(f"recsys-cl: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201
+    if code == InterruptedRunError.exit_code:
+        # Where ctrl-C hit inside an exec of text (dataclasses and torch have some), CPython remembers it until the next
+        # one, and a `python -m` then dies of the signal in the end, whatever its exit code.
+        exec("")
     return code

@@ -11,8 +11,8 @@ import ctypes
 import hashlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,9 @@ _CHUNK_BYTES = 1 << 20
 def write_file(path: Path) -> Iterator[Path]:
     """Give a temporary path to write to; on leaving without an error, fsync it and rename it to `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=TEMPORARY, suffix=_make_suffix(path), dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = _name_temporary(path)
     try:
+        temporary.touch(0o600, exist_ok=False)
         yield temporary
         temporary.chmod(0o644)
         sync_path(temporary)
@@ -46,8 +45,9 @@ def write_folder(path: Path) -> Iterator[Path]:
     aside first; deleted after.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, suffix=_make_suffix(path), dir=path.parent))
+    temporary = _name_temporary(path)
     try:
+        temporary.mkdir(0o700)
         yield temporary
         temporary.chmod(0o755)
         sync_tree(temporary)
@@ -69,8 +69,9 @@ def exchange_paths(first: Path, second: Path) -> bool:
 
 def _replace_folder(new: Path, path: Path) -> None:
     """Move `path` aside, and `new` to its place; `path` comes back where that fails."""
-    aside = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=path.parent))
+    aside = _name_temporary(path)
     try:
+        aside.mkdir(0o700)
         path.replace(aside / path.name)
         new.replace(path)
     except BaseException:
@@ -81,9 +82,19 @@ def _replace_folder(new: Path, path: Path) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _make_suffix(path: Path) -> str:
-    """The end of a temporary name: of `path`, but so short that the whole is no longer than a name may be."""
-    return "-" + os.fsdecode(os.fsencode(path.name)[-100:])
+def remove_leftovers(folder: Path) -> None:
+    """Delete what a killed process left under a temporary name in `folder`; only where no other one writes."""
+    for path in folder.glob(f"{TEMPORARY}*"):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _name_temporary(path: Path) -> Path:
+    """A temporary name beside `path`, of its name, but no longer than a name may be. Known before there is anything
+    under it: ctrl-C between the making of a file and the learning of its name would leave it behind."""
+    return path.parent / f"{TEMPORARY}{secrets.token_hex(6)}-{os.fsdecode(os.fsencode(path.name)[-100:])}"
 
 
 def sync_path(path: Path) -> None:

@@ -34,12 +34,10 @@ def hold_run(run: Run) -> Iterator[None]:
     with _watch() as watch:
         try:
             yield
-        except KeyboardInterrupt:
-            raise _explain(run) from None
         except InterruptedRunError:
             raise
-        except Exception:
-            if watch.pressed:
+        except BaseException as error:  # a panic of polars is no Exception
+            if watch.pressed or isinstance(error, KeyboardInterrupt):
                 raise _explain(run) from None
             raise
         if watch.pressed:

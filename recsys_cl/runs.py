@@ -19,7 +19,7 @@ from typing import Any
 
 from recsys_cl.config import Config, build_config
 from recsys_cl.errors import StoreError
-from recsys_cl.files import read_json, write_json
+from recsys_cl.files import read_json, remove_leftovers, write_json
 
 STAGES = ("ingest", "train", "evaluate", "publish")
 _RESULTS = {"ingest": "ingest", "train": "train", "evaluate": "evaluation", "publish": "release"}
@@ -72,6 +72,10 @@ class Run:
             shutil.rmtree(self.folder)
             with contextlib.suppress(OSError):  # the runs of others are there
                 self.folder.parent.rmdir()
+
+    def remove_leftovers(self) -> None:
+        """Delete what an interrupted process left half-written in the run's folder."""
+        remove_leftovers(self.folder)
 
     def read_stages(self) -> dict[str, Any]:
         """What is known of each finished stage."""

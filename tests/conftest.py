@@ -129,3 +129,10 @@ def tiny_toml(tiny_config: Config, tmp_path_factory: pytest.TempPathFactory) -> 
     path = tmp_path_factory.mktemp("config") / "tiny.toml"
     path.write_text("\n".join(lines))
     return path
+
+
+@pytest.fixture(scope="session")
+def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """An environment for child processes with a Prefect home of its own, whose making takes seconds."""
+    folder = tmp_path_factory.mktemp("prefect")
+    return os.environ | {"PREFECT_HOME": str(folder), "PREFECT_PROFILES_PATH": str(folder / "profiles.toml")}

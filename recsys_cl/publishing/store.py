@@ -10,14 +10,13 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import shutil
 import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from recsys_cl.errors import StoreError
-from recsys_cl.files import TEMPORARY
+from recsys_cl.files import remove_leftovers
 from recsys_cl.publishing.manifest import is_version
 
 RELEASES = "releases"
@@ -100,15 +99,6 @@ def lock_store(store: Path, wait_seconds: float = 60.0) -> Iterator[Path]:
         yield releases
     finally:
         os.close(handle)
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Delete what a killed process left under a temporary name in `folder`; only for who holds the lock."""
-    for path in folder.glob(f"{TEMPORARY}*"):
-        if _is_folder(path):
-            shutil.rmtree(path)
-        else:
-            path.unlink()
 
 
 def _wait_for_lock(handle: int, store: Path, wait_seconds: float) -> None:

@@ -1,8 +1,8 @@
 """The training loop: comes in interactions and the configuration, goes out a trained model and its history.
 
 One function, `train`. It knows nothing of retrieval: how good the vectors are it learns from a callable
-`(query_vectors, item_vectors) -> a value for each judged user` that its caller passes in. Seeded: same interactions, same configuration,
-same machine, same vectors bit for bit.
+`(query_vectors, item_vectors) -> a value for each judged user` that its caller passes in. Seeded: same
+interactions, same configuration, same machine, same vectors bit for bit.
 """
 
 from __future__ import annotations

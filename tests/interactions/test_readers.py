@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import polars as pl
 import pyarrow as pa
@@ -323,13 +324,18 @@ def test_a_log_that_is_not_there(tmp_path: Path) -> None:
             open_log(str(log), "auto", "", True)
 
 
-def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_named(tmp_path: Path, run_bound: Callable[..., CompletedProcess[str]]) -> None:
     path = write(tmp_path, "a.csv", "user,item\n1,2\n")
     path.chmod(0)
-    if os.access(path, os.R_OK):
-        pytest.skip("this user may read every file")
-    with pytest.raises(LogError, match=r"a\.csv cannot be read"):
-        open_file("a.csv", path, "auto", "", True)
+    code = (
+        "import sys; from pathlib import Path; from recsys_cl.errors import LogError\n"
+        "from recsys_cl.interactions.sources import open_file\n"
+        "try: open_file('a.csv', Path(sys.argv[1]), 'auto', '', True)\n"
+        "except LogError as error: print(error)"
+    )
+    done = run_bound("-c", code, path)
+    assert done.stdout.startswith(f"{path} cannot be read ("), done.stderr
+    assert "Permission denied" in done.stdout
 
 
 def test_a_frame_of_no_refused_rows_has_its_columns() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import signal
 import subprocess
@@ -109,13 +108,19 @@ def test_an_output_that_cannot_be_written_is_refused(
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_a_folder_without_permission_is_refused(release: Release, tmp_path: Path) -> None:
-    (tmp_path / "closed").mkdir()
-    (tmp_path / "closed").chmod(0o555)
-    if os.access(tmp_path / "closed", os.W_OK):
-        pytest.skip("this user may write everywhere")
-    with pytest.raises(InputError, match="cannot be written"):
-        export_neighbors(release, tmp_path / "closed" / "x.parquet", 5)
+def test_a_folder_without_permission_is_refused(
+    store: Path, tmp_path: Path, run_bound: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    (tmp_path / "closed").mkdir(mode=0o555)
+    code = (
+        "import sys; from pathlib import Path; from recsys_cl.errors import InputError\n"
+        "from recsys_cl.serving.export import export_neighbors; from recsys_cl.serving.lookup import open_release\n"
+        "try: export_neighbors(open_release(sys.argv[1]), Path(sys.argv[2]), 5)\n"
+        "except InputError as error: print(error)"
+    )
+    done = run_bound("-c", code, store, tmp_path / "closed" / "x.parquet")
+    assert "cannot be written" in done.stdout, done.stderr
+    assert list((tmp_path / "closed").iterdir()) == []
 
 
 def test_a_disk_that_refuses_leaves_what_was_there(store: Path, tmp_path: Path) -> None:

@@ -1,0 +1,159 @@
+"""The doctor tells good from bad, and names the command that mends it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+
+from recsys_cl import doctor
+from recsys_cl.doctor import Check, check_machine, describe_checks
+from recsys_cl.pipeline import Outcome
+
+
+def copy_store(outcome: Outcome, folder: Path) -> Path:
+    return shutil.copytree(outcome.run.store, folder / "copy")
+
+
+def test_this_machine_passes(tiny_outcome: Outcome) -> None:
+    checks = {check.what: check for check in check_machine(tiny_outcome.run.store)}
+    assert next(iter(checks)) == "python"
+    assert list(checks)[-4:] == ["memory", "disk", "threads", "store"]
+    assert [check for check in checks.values() if check.status == "bad"] == []
+    assert {"numpy", "polars", "faiss-cpu", "torch", "prefect"} <= set(checks)
+    assert "recsys_cl" not in checks
+    assert metadata.version("numpy") in checks["numpy"].found
+    assert checks["store"].status == "good"
+    assert tiny_outcome.release in checks["store"].found
+
+
+def test_every_requirement_of_the_package_and_of_what_it_runs_is_looked_at() -> None:
+    looked_at = {check.what for check in doctor._check_versions()}
+    for text in metadata.requires("recsys_cl") or []:
+        requirement = Requirement(text)
+        marker = str(requirement.marker or "")
+        expected = "extra" not in marker or any(f'extra == "{extra}"' in marker for extra in ("train", "flows"))
+        if requirement.name != "recsys_cl" and expected:
+            assert requirement.name in looked_at
+
+
+@pytest.mark.parametrize(
+    ("text", "extra", "status", "remedy"),
+    [
+        ("numpy>=1", "", "good", ""),
+        ("numpy", "", "good", ""),
+        ("numpy>=9999", "", "bad", "pip install 'numpy>=9999'"),
+        ("torch<0.1", "train", "bad", "pip install 'torch<0.1'"),
+        ("no-such-package-here>=1", "", "bad", "pip install 'no-such-package-here'"),
+        ("no-such-package-here>=1", "train", "note", "pip install 'recsys_cl[train]'"),
+    ],
+)
+def test_a_requirement_that_is_not_met_is_named_with_the_command(
+    text: str, extra: str, status: str, remedy: str
+) -> None:
+    found = doctor._check_requirement(Requirement(text), extra)
+    assert (found.what, found.status, found.remedy) == (Requirement(text).name, status, remedy)
+    if status == "bad" and "no-such" not in text:
+        assert metadata.version(found.what) in found.found
+        assert str(Requirement(text).specifier) in found.found
+
+
+def test_a_damaged_release_is_bad_and_the_damaged_file_is_named(tiny_outcome: Outcome, tmp_path: Path) -> None:
+    store = copy_store(tiny_outcome, tmp_path)
+    assert doctor._check_store(store).status == "good"
+    path = store / "releases" / tiny_outcome.release / "item_embeddings.npy"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    found = doctor._check_store(store)
+    assert found.status == "bad"
+    assert "item_embeddings.npy" in found.found
+    assert "recsys-cl publish" in found.remedy
+
+
+@pytest.mark.parametrize(
+    ("current", "message"), [("20200101T000000Z-000000000000", "20200101T000000Z-000000000000"), ("../x", "CURRENT")]
+)
+def test_a_store_that_names_no_release_of_its_own_is_bad(
+    tiny_outcome: Outcome, tmp_path: Path, current: str, message: str
+) -> None:
+    store = copy_store(tiny_outcome, tmp_path)
+    (store / "releases" / "CURRENT").write_text(current)
+    found = doctor._check_store(store)
+    assert found.status == "bad"
+    assert message in found.found
+
+
+@pytest.mark.parametrize("made", [None, "", "runs", "sample"])
+def test_a_store_without_a_release_yet_is_no_defect(tmp_path: Path, made: str | None) -> None:
+    if made is not None:
+        (tmp_path / "s" / made).mkdir(parents=True)
+    found = doctor._check_store(tmp_path / "s")
+    assert found.status == "note"
+    assert found.remedy == f"recsys-cl run --log LOG --store {tmp_path / 's'}"
+
+
+def test_a_file_in_the_place_of_the_store_is_bad(tmp_path: Path) -> None:
+    (tmp_path / "s").write_text("mine")
+    assert doctor._check_store(tmp_path / "s").status == "bad"
+
+
+def test_room_is_looked_for_where_the_store_will_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = doctor._check_disk(tmp_path / "not" / "yet")
+    assert found.found.endswith(f"free at {tmp_path}")
+    free = shutil.disk_usage(tmp_path).free / 2**30
+    assert abs(float(found.found.split()[0]) - free) < 1
+    monkeypatch.setattr(doctor, "_LEAST_FREE_GIB", 1e9)
+    for check in (doctor._check_disk(tmp_path), doctor._check_memory()):
+        assert check.status == "note"
+        assert check.remedy
+    monkeypatch.setattr(doctor, "_LEAST_FREE_GIB", 0.0)
+    for check in (doctor._check_disk(tmp_path), doctor._check_memory()):
+        assert (check.status, check.remedy) == ("good", "")
+
+
+def test_threads_that_wait_without_spinning_are_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert doctor._check_threads().status == "good"
+    assert doctor._check_threads().found.endswith("cores, OMP_NUM_THREADS=3")
+    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
+    assert doctor._check_threads().status == "note"
+    assert doctor._check_threads().remedy == "unset OMP_WAIT_POLICY"
+
+
+def test_checks_are_one_line_each_with_what_mends_them() -> None:
+    checks = [
+        Check("python", "good", "3.11"),
+        Check("torch", "bad", "1.0", "pip install x"),
+        Check("disk", "note", "1"),
+    ]
+    text = describe_checks(checks)
+    assert text.splitlines() == [
+        "ok    python         3.11",
+        "BAD   torch          1.0  →  pip install x",
+        "note  disk           1",
+        "3 checks, 1 bad",
+    ]
+    assert checks[1].dump() == {"what": "torch", "status": "bad", "found": "1.0", "remedy": "pip install x"}
+
+
+def test_a_place_that_may_not_be_looked_at_is_no_crash(tmp_path: Path, run_bound: Callable[..., Any]) -> None:
+    (tmp_path / "closed" / "store").mkdir(parents=True)
+    (tmp_path / "closed").chmod(0)
+    code = (
+        "import sys; from pathlib import Path; from recsys_cl.doctor import check_machine, describe_checks\n"
+        "print(describe_checks(check_machine(Path(sys.argv[1]))))"
+    )
+    try:
+        done = run_bound("-c", code, tmp_path / "closed" / "store")
+    finally:
+        (tmp_path / "closed").chmod(0o755)
+    assert done.returncode == 0, done.stderr
+    assert f"free at {tmp_path}" in done.stdout
+    assert "store cannot be read (Permission denied)" in done.stdout

@@ -1,0 +1,138 @@
+"""The daily flow, for real: Prefect's embedded server, a process of its own and a Prefect home of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.states import Completed, Crashed, Failed
+
+from flows import tasks
+from flows.tasks import can_pass_later
+from recsys_cl.errors import LogError, RefusedError, SealError, StoreError
+from recsys_cl.files import read_json
+
+# A mistake of a user, and then a question to Prefect about what the runs before have left: one server for both.
+AFTERWARDS = """
+import json, sys
+from flows.daily import app
+from recsys_cl.door import run_app
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.sorting import FlowRunSort
+
+code = run_app(app, sys.argv[1:])
+with get_client(sync_client=True) as client:
+    table = client.read_artifacts()[0]
+    flow = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=1)[0]
+    tasks = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow.id])))
+tried = [(run.name, run.state_name, run.run_count) for run in tasks]
+print(json.dumps([code, table.key, json.loads(table.data), flow.state_name, flow.state.message, tried]))
+"""
+
+
+def run_python(home: dict[str, str], *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, env=home)
+
+
+@pytest.fixture(scope="module")
+def daily(
+    prefect_home: dict[str, str], tiny_toml: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[subprocess.CompletedProcess[str], Path]:
+    """A whole daily flow, and its store."""
+    store = tmp_path_factory.mktemp("daily") / "s"
+    config = store.parent / "daily.toml"
+    text = tiny_toml.read_text().replace('what = ["recommendations"]', 'what = ["recommendations", "neighbors"]')
+    config.write_text(text.replace("k = 20\n", "k = 1000\n"))  # more than there are items
+    return run_python(prefect_home, "-m", "flows.daily", config, "--store", store), store
+
+
+def test_the_daily_flow_publishes_exports_and_prints_what_came_out(
+    daily: tuple[subprocess.CompletedProcess[str], Path],
+) -> None:
+    done, store = daily
+    assert done.returncode == 0, done.stderr
+    release = (store / "releases" / "CURRENT").read_text()
+    assert f"release {release} is live" in done.stdout
+    assert all(name in done.stdout for name in ("rows read 1,500", "model − popularity", "neighbors of", "next, try:"))
+    n_items = read_json(store / "releases" / release / "manifest.json")["n_items"]
+    exported = {path.name: pl.read_parquet(path) for path in (store / "exports").iterdir()}
+    assert set(exported) == {f"{what}-{release}.parquet" for what in ("recommendations", "neighbors")}
+    neighbors = exported[f"neighbors-{release}.parquet"]
+    assert neighbors.height == n_items * (n_items - 1)
+    assert neighbors["release"].unique().to_list() == [release]
+
+
+def test_a_bad_log_fails_the_flow_in_one_line_and_the_metrics_of_the_good_one_are_kept_as_a_table(
+    daily: tuple[subprocess.CompletedProcess[str], Path], prefect_home: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "log.csv").write_text("user_id,item_id,timestamp\nu1,i1,never\n")
+    (tmp_path / "bad.toml").write_text("ingest.log = 'log.csv'\n")
+    done = run_python(prefect_home, "-c", AFTERWARDS, tmp_path / "bad.toml", "--store", tmp_path / "s")
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("recsys-cl: ")]
+    assert "none of the 1 rows of the log is left (refused: 1 bad_time)" in line
+    code, key, table, state, message, tried = json.loads(done.stdout)
+    assert code == 2
+    assert not (tmp_path / "s" / "releases").exists()
+    (refused,) = (tmp_path / "s").glob("runs/*/refused.parquet")
+    assert str(refused) in line
+    assert (state, message) == ("Failed", line.removeprefix("recsys-cl: "))
+    assert tried == [["ingest", "Failed", 1]]  # not again: a bad log stays one
+    store = daily[1]
+    (path,) = store.glob("runs/*/evaluation.json")
+    assert key == "metrics"
+    figure = read_json(path)["metrics"]["model"]["ndcg@20"]["value"]
+    assert [row[""] for row in table] == ["model", "popularity", "item-kNN", "model − popularity", "model − item-kNN"]
+    assert table[0]["ndcg@20"].startswith(f"{figure:.4f} [")
+
+
+def test_a_mistake_in_the_configuration_is_told_before_a_server_starts(
+    prefect_home: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "bad.toml").write_text("[ingestion]\n")
+    done = run_python(prefect_home, "-m", "flows.daily", tmp_path / "bad.toml")
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("recsys-cl: no setting 'ingestion'")
+
+
+def cause(error: Exception, reason: Exception) -> Exception:
+    """The error as `raise error from reason` makes it."""
+    error.__cause__ = reason
+    return error
+
+
+@pytest.mark.parametrize(
+    ("state", "later"),
+    [
+        (Failed(data=OSError(5, "Input/output error")), True),
+        (Failed(data=ConnectionResetError("the database hung up")), True),
+        (Failed(data=TimeoutError("no answer")), True),
+        (Failed(data=cause(StoreError("nothing was published"), OSError(28, "No space left on device"))), True),
+        (Failed(data=cause(StoreError("nothing was published"), OSError(13, "Permission denied"))), False),
+        (Failed(data=cause(LogError("log.csv.gz cannot be read"), OSError("zlib inflate failed"))), False),
+        (Failed(data=FileNotFoundError(2, "No such file or directory")), False),
+        (Failed(data=LogError("a bad log")), False),
+        (Failed(data=RefusedError("the gate refused", ["a reason"])), False),
+        (Failed(data=SealError("index.faiss", "other bytes", "those that were sealed")), False),
+        (Failed(data=ValueError("a bug")), False),
+        (Crashed(data=MemoryError()), False),
+        (Completed(data="done"), False),
+    ],
+    ids=lambda value: type(value.data).__name__ if isinstance(value, State) else None,
+)
+def test_only_what_can_pass_later_is_tried_again(state: State[object], later: bool) -> None:
+    assert can_pass_later(tasks.export, TaskRun(task_key="x", dynamic_key="0"), state) is later
+
+
+def test_what_touches_disks_and_databases_is_tried_again() -> None:
+    for task in (tasks.run_stage, tasks.export):
+        assert (task.retries, task.retry_condition_fn) == (2, can_pass_later)
