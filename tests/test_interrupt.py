@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -132,8 +132,11 @@ def test_ctrl_c_at_a_terminal_ends_the_daily_flow_with_the_same_line(
 
 
 @pytest.fixture
-def run(tiny_config: Config, tmp_path: Path) -> Run:
-    return create_run(tmp_path / "a store", tiny_config)
+def run(tiny_config: Config, tmp_path: Path) -> Iterator[Run]:
+    """A new run, in a process that hears ctrl-C even where the tests run in the background."""
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield create_run(tmp_path / "a store", tiny_config)
+    signal.signal(signal.SIGINT, former)
 
 
 def press() -> None:
