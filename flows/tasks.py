@@ -16,7 +16,7 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task
 
 from recsys_cl import pipeline
-from recsys_cl.errors import RecsysError
+from recsys_cl.errors import RecsysError, UnreachableError
 from recsys_cl.files import read_json
 from recsys_cl.progress import LineProgress
 from recsys_cl.runs import open_run
@@ -37,7 +37,7 @@ def can_pass_later(task: Task[..., Any], run: TaskRun, state: State[Any]) -> boo
     except Exception as error:
         cause = error.__cause__ if isinstance(error, RecsysError) else error
         lost = isinstance(cause, (TimeoutError, ConnectionError))
-        return lost or (isinstance(cause, OSError) and cause.errno in _PASSING)
+        return lost or isinstance(error, UnreachableError) or (isinstance(cause, OSError) and cause.errno in _PASSING)
     return False
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from recsys_cl.errors import ConfigError
-from recsys_cl.files import dump_json, hash_text
+from recsys_cl.files import dump_json, expand_home, hash_text
 from recsys_cl.sections import (
     EvaluationConfig,
     ExportConfig,
@@ -114,7 +114,7 @@ def read_config(path: Path) -> Config:
     for section, key in _PATHS:
         value = values.get(section, {}).get(key) if isinstance(values.get(section), dict) else None
         if isinstance(value, str) and value and not is_url(value):
-            values[section][key] = str(path.parent / _expand_home(value))
+            values[section][key] = str(path.parent / expand_home(value))
     for keys in values.values():
         if isinstance(keys, dict):  # TOML has dates of its own; here they are texts
             keys |= {key: value.isoformat() for key, value in keys.items() if isinstance(value, date | time)}
@@ -174,13 +174,6 @@ def _parse_value(text: str) -> Any:
         return text
 
 
-def _expand_home(text: str) -> Path:
-    try:
-        return Path(text).expanduser()
-    except RuntimeError:  # `~name` of nobody's home: a file of that name
-        return Path(text)
-
-
 def _list_keys(values: Mapping[str, Any], section: str) -> str:
     return ", ".join(f"{section}.{key}" for key in values[section]) if section in values else ", ".join(values)
 
@@ -192,4 +185,6 @@ def _explain(problem: Any) -> str:
         for part in problem["loc"][:-1]:
             parent = parent.model_fields[part].annotation
         return f"no setting {where!r}, expected one of: {', '.join(parent.model_fields)}"
+    if problem["type"] in ("model_type", "dict_type") and len(problem["loc"]) == 1:
+        return f"{where} is {hide_password(repr(problem['input']))}, expected a section: [{where}], then key = value"
     return f"{where} is {hide_password(repr(problem['input']))}: {problem['msg']}"

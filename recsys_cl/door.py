@@ -7,7 +7,6 @@ audit said no, 2 something the user can mend, 130 interrupted.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -51,10 +50,10 @@ def run_app(app: App, tokens: Sequence[str] | None = None) -> int:
 
 def load_config(path: Path | None, settings: Sequence[str] = (), store: Path | None = None) -> Config:
     """The configuration in a file, or the defaults, with settings and a store laid over it. Raises ConfigError."""
-    from recsys_cl.config import Config, apply_settings, read_config
+    from recsys_cl.config import Config, apply_settings, format_value, read_config
 
     config = apply_settings(read_config(path) if path else Config(), settings)
-    return config if store is None else apply_settings(config, [f"publishing.store={json.dumps(str(store))}"])
+    return config if store is None else apply_settings(config, [f"publishing.store={format_value(str(store))}"])
 
 
 @contextlib.contextmanager

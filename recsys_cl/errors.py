@@ -4,6 +4,7 @@
     ├── InputError              the user gave something that cannot be used            (exit 2)
     │   ├── ConfigError         … in the configuration or an option
     │   ├── LogError            … in a log or an attribute file
+    │   │   └── UnreachableError  … in a database that does not answer: it may later
     │   ├── UnknownIdError      … an item_id or user_id that the release does not hold
     │   └── StoreError          … a store, run or release that is missing or cannot be read
     │       └── SealError       … a release whose parts do not belong together
@@ -41,6 +42,10 @@ class ConfigError(InputError):
 
 class LogError(InputError):
     """A log or an attribute file cannot be used."""
+
+
+class UnreachableError(LogError):
+    """The database of a log does not answer; it may later."""
 
 
 class UnknownIdError(InputError):

@@ -13,6 +13,7 @@ import json
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -82,9 +83,14 @@ def _replace_folder(new: Path, path: Path) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Delete what a killed process left under a temporary name in `folder`; only where no other one writes."""
+def remove_leftovers(folder: Path, least_age_hours: float = 0.0) -> None:
+    """Delete what a killed process left under a temporary name in `folder`.
+
+    Where others may be writing, only what has not changed for `least_age_hours`.
+    """
     for path in folder.glob(f"{TEMPORARY}*"):
+        if least_age_hours and time.time() - path.stat().st_mtime < least_age_hours * 3600:
+            continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
@@ -95,6 +101,14 @@ def _name_temporary(path: Path) -> Path:
     """A temporary name beside `path`, of its name, but no longer than a name may be. Known before there is anything
     under it: ctrl-C between the making of a file and the learning of its name would leave it behind."""
     return path.parent / f"{TEMPORARY}{secrets.token_hex(6)}-{os.fsdecode(os.fsencode(path.name)[-100:])}"
+
+
+def expand_home(text: str) -> Path:
+    """The path, with `~` and `~name` as the folders of people; where nobody has that name, a file of that name."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        return Path(text)
 
 
 def sync_path(path: Path) -> None:

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 
 from recsys_cl import pipeline
-from recsys_cl.config import Config, apply_settings, build_config, read_config
+from recsys_cl.config import Config, apply_settings, build_config, format_value, read_config
 from recsys_cl.errors import ConfigError, InputError
 from recsys_cl.runs import create_run
 from recsys_cl.serving.frames import Frame, give_frame, is_pandas
@@ -49,7 +50,7 @@ def run(
     """
     settings = _load(config)
     if store is not None:
-        settings = apply_settings(settings, [f"publishing.store={str(store)!r}"])
+        settings = apply_settings(settings, [f"publishing.store={format_value(str(store))}"])
     if interactions is None and not settings.ingest.log:
         raise ConfigError("no interactions to read", "a frame, or ingest.log in the configuration")
     frames = pipeline.Frames(
@@ -70,7 +71,16 @@ def _load(config: Config | Mapping[str, Any] | str | Path | None) -> Config:
         return Config()
     if isinstance(config, Config):
         return config
-    return read_config(Path(config)) if isinstance(config, (str, Path)) else build_config(config)
+    return read_config(Path(config)) if isinstance(config, (str, Path)) else build_config(_simplify(config))
+
+
+def _simplify(value: Any) -> Any:
+    """Mappings with numbers of numpy as those of Python, and paths as texts."""
+    if isinstance(value, Mapping):
+        return {key: _simplify(item) for key, item in value.items()}
+    if isinstance(value, np.generic):
+        return value.item()
+    return str(value) if isinstance(value, Path) else value
 
 
 def _read(frame: Frame | None, name: str) -> pl.DataFrame | None:

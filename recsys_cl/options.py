@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -51,7 +50,9 @@ class Inputs:
 
     def list_settings(self) -> list[str]:
         """As settings of the configuration."""
-        return [f"ingest.{name}={json.dumps(value)}" for name, value in vars(self).items() if value is not None]
+        from recsys_cl.config import format_value
+
+        return [f"ingest.{name}={format_value(value)}" for name, value in vars(self).items() if value is not None]
 
 
 @Parameter(name="*")

@@ -27,6 +27,7 @@ from recsys_cl.catalog import Catalog, join_attributes
 from recsys_cl.embeddings import EmbeddingTable
 from recsys_cl.errors import ConfigError, StoreError
 from recsys_cl.evaluation.evaluate import Evaluation, evaluate
+from recsys_cl.evaluation.targets import check_judged
 from recsys_cl.files import TEMPORARY, measure_folder, read_json, write_folder, write_json
 from recsys_cl.index.build import build_index
 from recsys_cl.index.recall import measure_ann_recall
@@ -137,6 +138,7 @@ def _train(run: Run, progress: Progress) -> None:
     config, interactions = run.config, Interactions.read(run.folder / "interactions")
     split = _split(run, interactions)
     check_audit(split.audit, config.split)
+    check_judged(split.train, split.test)  # before hours of training
     choice = choose_steps(split.train, config, _named(progress, "choosing epochs"))
     evaluated = fit(split.train, config, choice, _named(progress, "evaluated fit"))
     with write_folder(run.folder / "evaluated") as folder:

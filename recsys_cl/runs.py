@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from recsys_cl.config import Config, build_config
-from recsys_cl.errors import StoreError
+from recsys_cl.errors import ConfigError, StoreError
 from recsys_cl.files import read_json, remove_leftovers, write_json
 
 STAGES = ("ingest", "train", "evaluate", "publish")
@@ -176,8 +176,13 @@ def check_store_place(store: Path) -> None:
 
 
 def _load_run(store: Path, run_id: str) -> Run:
-    config = build_config(_read_state(store / "runs" / run_id)["config"])
-    return Run(store, run_id, config)
+    folder = store / "runs" / run_id
+    try:
+        return Run(store, run_id, build_config(_read_state(folder)["config"]))
+    except ConfigError as error:
+        raise StoreError(
+            f"{folder / 'run.json'} holds settings of another version ({error})", remedy="start a new run"
+        ) from error
 
 
 def _read_state(folder: Path) -> dict[str, Any]:

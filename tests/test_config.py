@@ -101,7 +101,7 @@ def test_a_configuration_cannot_be_changed() -> None:
         ({"training": {"epochs": True}}, ["training.epochs is True", "valid integer"]),
         ({"training": {"epochs": 1.5}}, ["training.epochs is 1.5", "valid integer"]),
         ({"training": {"seed": 2**31}}, ["training.seed is 2147483648", "less than or equal to 2147483647"]),
-        ({"training": 3}, ["training is 3", "valid dictionary"]),
+        ({"training": 3}, ["training is 3", "expected a section: [training]"]),
         ({"model": {"temperature": 0.0}}, ["model.temperature is 0.0", "greater than or equal to 0.001"]),
         ({"model": {"temperature": math.nan}}, ["model.temperature is nan", "finite"]),
         ({"ingest": {"least_rating": math.inf}}, ["ingest.least_rating is inf", "finite"]),

@@ -24,10 +24,12 @@ from recsys_cl.files import (
     TEMPORARY,
     dump_json,
     exchange_paths,
+    expand_home,
     hash_file,
     hash_text,
     measure_folder,
     read_json,
+    remove_leftovers,
     write_file,
     write_folder,
     write_json,
@@ -306,3 +308,20 @@ def test_a_folder_weighs_what_its_files_weigh(tmp_path: Path) -> None:
     (tmp_path / "a" / "x").write_bytes(b"12345")
     (tmp_path / "y").write_bytes(b"123")
     assert measure_folder(tmp_path) == 8
+
+
+def test_leftovers_of_others_are_left_until_they_are_old(tmp_path: Path) -> None:
+    old, new = tmp_path / f"{TEMPORARY}old", tmp_path / f"{TEMPORARY}new"
+    for folder in (old, new):
+        folder.mkdir()
+    os.utime(old, (1, 1))
+    remove_leftovers(tmp_path, least_age_hours=1)
+    assert list(tmp_path.iterdir()) == [new]
+    remove_leftovers(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_nobodys_home_is_a_file_of_that_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    assert expand_home("~/a") == Path("/home/me/a")
+    assert expand_home("~nobody-of-that-name/a") == Path("~nobody-of-that-name/a")

@@ -14,7 +14,7 @@ from prefect.states import Completed, Crashed, Failed
 
 from flows import tasks
 from flows.tasks import can_pass_later
-from recsys_cl.errors import LogError, RefusedError, SealError, StoreError
+from recsys_cl.errors import LogError, RefusedError, SealError, StoreError, UnreachableError
 from recsys_cl.files import read_json
 
 # A mistake of a user, and then a question to Prefect about what the runs before have left: one server for both.
@@ -121,6 +121,7 @@ def cause(error: Exception, reason: Exception) -> Exception:
         (Failed(data=cause(LogError("log.csv.gz cannot be read"), OSError("zlib inflate failed"))), False),
         (Failed(data=FileNotFoundError(2, "No such file or directory")), False),
         (Failed(data=LogError("a bad log")), False),
+        (Failed(data=UnreachableError("the database does not answer")), True),
         (Failed(data=RefusedError("the gate refused", ["a reason"])), False),
         (Failed(data=SealError("index.faiss", "other bytes", "those that were sealed")), False),
         (Failed(data=ValueError("a bug")), False),

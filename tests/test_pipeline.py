@@ -12,7 +12,15 @@ import pytest
 from recsys_cl.catalog import Catalog
 from recsys_cl.config import Config, apply_settings, format_value
 from recsys_cl.embeddings import EmbeddingTable
-from recsys_cl.errors import ConfigError, InterruptedRunError, LogError, RecsysError, RefusedError, StoreError
+from recsys_cl.errors import (
+    ConfigError,
+    InputError,
+    InterruptedRunError,
+    LogError,
+    RecsysError,
+    RefusedError,
+    StoreError,
+)
 from recsys_cl.files import TEMPORARY, hash_file, read_json
 from recsys_cl.interactions.split import split_interactions
 from recsys_cl.interactions.table import Interactions
@@ -286,3 +294,17 @@ def test_a_missing_part_of_a_run_is_one_clear_error(tiny_outcome: Outcome, tmp_p
         with pytest.raises(RecsysError, match=path.name):
             run_stage(run, stage)
         assert find_current(run.store) == tiny_outcome.release
+
+
+def test_a_test_that_can_judge_nobody_is_refused_before_training(tiny_config: Config, tmp_path: Path) -> None:
+    lines = [f"u{user},i{item},{day}" for user in range(4) for item, day in ((user % 2, 1), (2 + user % 2, 2))]
+    lines += [f"new{user},i{user % 2},90" for user in range(4)]
+    log = tmp_path / "log.csv"
+    log.write_text("user_id,item_id,timestamp\n" + "\n".join(lines))
+    config = apply_settings(tiny_config, [f"ingest.log={log}", "ingest.time_unit=s", "split.test_share=0.3"])
+    run = create_run(tmp_path / "store", config)
+    run_stage(run, "ingest")
+    steps: list[str] = []
+    with pytest.raises(InputError, match="no user can be judged"):
+        run_stage(run, "train", progress=lambda what, done, total, note="": steps.append(what))
+    assert not steps

@@ -159,3 +159,12 @@ def test_a_store_without_permission_is_refused(tmp_path: Path, run_bound: Any) -
     done = run_bound("-c", code, tmp_path / "s")
     assert "cannot write to the store" in done.stdout, done.stderr
     assert "Permission denied" in done.stdout
+
+
+def test_settings_that_this_version_does_not_know_are_blamed_on_the_run(tmp_path: Path) -> None:
+    run = make(tmp_path)
+    state = read_json(run.folder / "run.json")
+    state["config"]["training"]["magic"] = 1
+    write_json(run.folder / "run.json", state)
+    with pytest.raises(StoreError, match=r"run\.json holds settings of another version .*start a new run"):
+        open_run(tmp_path, run.run_id)

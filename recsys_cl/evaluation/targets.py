@@ -49,6 +49,11 @@ def find_targets(train: Interactions, test: Interactions) -> Bags:
     return _select(marked.wanted, marked.in_catalog & ~marked.repeated)
 
 
+def check_judged(train: Interactions, test: Interactions) -> None:
+    """Raise InputError where no user has both a training event and a target."""
+    choose_judged(train, test, 1, np.random.default_rng(0))
+
+
 def choose_judged(train: Interactions, test: Interactions, most_users: int, rng: np.random.Generator) -> Judged:
     """Users with a training event and a target, at most most_users of them, drawn evenly; what is dropped is counted.
 

@@ -16,7 +16,7 @@ import polars as pl
 from recsys_cl.catalog import ID, IMAGE, TITLE
 from recsys_cl.config import ImagesConfig, IngestConfig, is_url
 from recsys_cl.errors import LogError
-from recsys_cl.files import hash_file
+from recsys_cl.files import expand_home, hash_file
 from recsys_cl.ids import IdMap
 from recsys_cl.interactions import schema
 from recsys_cl.interactions.readers import read_batches
@@ -62,7 +62,7 @@ def read_items(config: IngestConfig, images: ImagesConfig, known: Sequence[str])
     attributes = _read(file, found, ID, config.batch_rows)
     if IMAGE not in attributes.frame.columns:
         return attributes
-    root = Path(images.root).expanduser() if images.root else file.path.parent
+    root = expand_home(images.root) if images.root else file.path.parent
     paths = _place_images(attributes.frame[IMAGE], root.resolve())
     return replace(attributes, frame=attributes.frame.with_columns(paths))
 
@@ -90,7 +90,7 @@ def count_attributes(attributes: Attributes | None, key: str, ids: IdMap) -> Att
 
 
 def _open(name: str, what: Literal["items", "users"], config: IngestConfig) -> SourceFile:
-    path = Path(name).expanduser()
+    path = expand_home(name)
     if not path.is_file():
         raise LogError(f"there is no {what} file at {path}", remedy=f"check ingest.{what}")
     text = split_codec(path)[0] in (".txt", "")  # a list of lines tells nothing of an item

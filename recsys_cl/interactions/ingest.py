@@ -19,7 +19,7 @@ import polars as pl
 from recsys_cl.catalog import ID
 from recsys_cl.config import ImagesConfig, IngestConfig, is_url
 from recsys_cl.errors import ConfigError, LogError
-from recsys_cl.files import TEMPORARY, dump_json, hash_text
+from recsys_cl.files import TEMPORARY, dump_json, hash_text, remove_leftovers
 from recsys_cl.interactions.assemble import Assembled, Assembly, assemble_interactions
 from recsys_cl.interactions.attributes import USER_ID, Attributes, count_attributes, read_items, read_users
 from recsys_cl.interactions.batches import Batch
@@ -36,6 +36,7 @@ from recsys_cl.interactions.times import format_times
 from recsys_cl.progress import Progress, report_nothing
 
 REFUSED_FILE, INTERACTIONS_FOLDER, FRAME_NAME = "refused.parquet", "interactions", "frame"
+_LEFTOVER_HOURS = 24.0  # no file takes longer to parse; what is older was left by a killed process
 
 
 @dataclass(frozen=True)
@@ -94,12 +95,13 @@ def ingest_log(
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     refused = dict(sorted(refusals.counts.items()))
-    assembled = _check_left(assembled, sum(part.n_rows for part in parts), refused, work)
+    assembled = _check_left(assembled, parts, refused, work)
     if check_enough:
         _check_enough(assembled.interactions, work)
     notes = source.notes + _note_origin(former, current, fresh) + _note_rules(config, assembly.timed)
     report = _report(assembled, (parts, fresh), refused, notes, (items, users))
     write_ledger(raw, parts)
+    remove_leftovers(raw, _LEFTOVER_HOURS)
     return Ingested(assembled.interactions, items.frame if items else None, users.frame if users else None, report)
 
 
@@ -171,12 +173,16 @@ def _check_alike(parts: Sequence[Part]) -> None:
             )
 
 
-def _check_left(assembled: Assembled | None, n_rows: int, refused: Mapping[str, int], work: Path) -> Assembled:
+def _check_left(
+    assembled: Assembled | None, parts: Sequence[Part], refused: Mapping[str, int], work: Path
+) -> Assembled:
     """Raise LogError where no event is left."""
     if assembled is not None:
         return assembled
+    n_rows = sum(part.n_rows for part in parts)
     if n_rows == 0:
-        raise LogError("the log holds no events", "rows behind the header")
+        name = parts[0].name if len(parts) == 1 else f"the log, {len(parts)} files,"
+        raise LogError(f"{name} holds no events", "rows behind the header")
     counts = ", ".join(f"{n} {reason}" for reason, n in refused.items())
     raise LogError(
         f"none of the {n_rows} rows of the log is left (refused: {counts})",

@@ -10,6 +10,7 @@ import csv
 import glob
 import io
 import json
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys_cl.errors import LogError
+from recsys_cl.files import expand_home
 from recsys_cl.interactions import schema
 from recsys_cl.interactions.text import read_start, split_codec
 
@@ -57,12 +59,12 @@ def list_paths(log: str) -> list[tuple[str, Path]]:
 
     In a folder, names that begin with `.` or `_` (such as `_SUCCESS`) and `.crc` files are left out.
     """
-    path = Path(log).expanduser()
+    path = expand_home(log)
     try:
         if path.is_file() or path.is_fifo():
-            return [(path.name, path)]
+            return [(_check_name(path.name), path)]
         if path.is_dir():
-            found = [(p.relative_to(path).as_posix(), p) for p in path.rglob("*") if p.is_file()]
+            found = [(_check_name(p.relative_to(path).as_posix()), p) for p in path.rglob("*") if p.is_file()]
             kept = sorted(pair for pair in found if not _is_hidden(pair[0]))
             if not kept:
                 raise LogError(f"the folder {path} holds no files to read", "CSV, Parquet or JSONL files")
@@ -72,7 +74,8 @@ def list_paths(log: str) -> list[tuple[str, Path]]:
     if any(letter in log for letter in "*?["):
         base = re.split(r"[*?\[]", path.as_posix(), maxsplit=1)[0].rpartition("/")[0] or "."
         files = [Path(p) for p in glob.glob(str(path), recursive=True)]  # noqa: PTH207 - absolute patterns too
-        pairs = [(p.relative_to(base).as_posix() if base != "." else p.as_posix(), p) for p in files if p.is_file()]
+        named = [(p.relative_to(base).as_posix() if base != "." else p.as_posix(), p) for p in files if p.is_file()]
+        pairs = [(_check_name(name), p) for name, p in named]
         kept = sorted(pair for pair in pairs if not _is_hidden(pair[0]))
         if kept:
             return kept
@@ -157,6 +160,16 @@ def _write_setting(option: str, delimiter: str) -> str:
     if delimiter == "\t":
         return f"--set '{option}=\"\\t\"'"
     return f"--set '{option}=\" \"'" if delimiter == " " else f'--set "{option}={delimiter}"'
+
+
+def _check_name(name: str) -> str:
+    """The name itself; Arrow opens no others, and the report is UTF-8. Raises LogError."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(name).decode("utf-8", "backslashreplace")
+        raise LogError(f"the name of the file {shown} is not valid UTF-8", remedy="rename the file") from None
+    return name
 
 
 def _is_hidden(name: str) -> bool:

@@ -16,7 +16,7 @@ import polars as pl
 import sqlalchemy as sa
 
 from recsys_cl.config import hide_password
-from recsys_cl.errors import ConfigError, LogError
+from recsys_cl.errors import ConfigError, LogError, UnreachableError
 from recsys_cl.interactions.batches import Batch
 from recsys_cl.interactions.readers import of_rows
 
@@ -41,26 +41,33 @@ class Query:
                 yield of_rows(pl.DataFrame(series), line)
                 line += len(rows)
         except sa.exc.SQLAlchemyError as error:
-            found = f"the database {hide_password(self.url)} broke off after row {line - 1} ({_explain(error, '')})"
+            found = f"the database {hide_password(self.url)} broke off after row {line - 1} ({_explain(error, [])})"
             raise LogError(found, remedy="run again") from None
 
 
 @contextlib.contextmanager
 def open_query(url: str, query: str) -> Iterator[Query]:
     """Connect, run the query, and close again on leaving. Raises ConfigError for a URL without a query or with an unset
-    variable; LogError for an unknown driver, a database that cannot be reached and a query that fails."""
+    variable; UnreachableError for a database that does
+    not answer; LogError for an unknown driver and a query that fails."""
     shown = hide_password(url)
     if not query.strip():
         raise ConfigError(f"no query for the database {shown}", remedy="set one with: --set ingest.query='SELECT …'")
+    if ":***@" in url or "=***" in url:
+        raise ConfigError(
+            f"the password of {shown} is not kept with a run",
+            "a URL with ${NAME}, read from the environment",
+            "put the password into a variable, and start a new run",
+        )
     full = expand_variables(url)
     engine = _make_engine(full, shown)
-    secret = engine.url.password or ""
+    secrets = _find_secrets(full)
     try:
         try:
             connection = engine.connect()
         except (sa.exc.SQLAlchemyError, OSError) as error:
-            raise LogError(
-                f"cannot connect to {shown} ({_explain(error, secret)})", remedy="check host, port, name and password"
+            raise UnreachableError(
+                f"cannot connect to {shown} ({_explain(error, secrets)})", remedy="check host, port, name and password"
             ) from None
         with connection:
             try:
@@ -69,7 +76,7 @@ def open_query(url: str, query: str) -> Iterator[Query]:
                 result = streaming.exec_driver_sql(query)
             except sa.exc.SQLAlchemyError as error:
                 raise LogError(
-                    f"the query on {shown} failed ({_explain(error, secret)})", "a query that runs"
+                    f"the query on {shown} failed ({_explain(error, secrets)})", "a query that runs"
                 ) from None
             if not result.returns_rows:
                 raise LogError(f"the query on {shown} returns no rows", "a SELECT")
@@ -122,7 +129,16 @@ def _make_engine(full: str, shown: str) -> sa.Engine:
         raise LogError(f"{shown} is not a database URL", f"one of: {_DRIVERS}") from None
 
 
-def _explain(error: BaseException, secret: str) -> str:
+def _find_secrets(full: str) -> list[str]:
+    """What `hide_password` takes out of a URL: a driver may repeat it, and its message must not."""
+    parts = [re.escape(part) for part in hide_password(full).split("***")]
+    found = re.fullmatch("(.*?)".join(parts), full, flags=re.DOTALL)
+    return [secret for secret in (found.groups() if found else ()) if secret]
+
+
+def _explain(error: BaseException, secrets: Sequence[str]) -> str:
     cause = getattr(error, "orig", None) or error
-    text = " ".join(str(cause).split())[:300]
-    return text.replace(secret, "***") if secret else text
+    text = " ".join(str(cause).split())
+    for secret in secrets:
+        text = text.replace(secret, "***")
+    return text[:300]

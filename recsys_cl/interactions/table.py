@@ -120,12 +120,13 @@ class Interactions:
     def read(folder: Path) -> Interactions:
         """Map the folder written by `write`. Raises StoreError where a part is missing or of another kind."""
         try:
-            arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS}
+            # Not `np.load`, which opens archives too.
+            arrays = {name: np.lib.format.open_memmap(folder / f"{name}.npy", mode="r") for name in _ARRAYS}
             for name, dtype in _ARRAYS.items():
                 if arrays[name].dtype != dtype or arrays[name].ndim != 1:
                     raise ValueError(f"{name} is {arrays[name].dtype} {arrays[name].shape}")
             timed = bool(read_json(folder / "interactions.json")["timed"])
             users, items = IdMap.read(folder / "users.arrow"), IdMap.read(folder / "items.arrow")
             return Interactions(users, items, timed=timed, **arrays)
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise StoreError(f"{folder} does not hold interactions ({error})") from error

@@ -25,7 +25,7 @@ EVENT_TYPES: Mapping[str, pl.DataType] = {
     "weight": pl.Float64(),
 }
 _EXACT_FLOAT = 2.0**63
-_LARGEST, _SMALLEST = float(np.finfo(np.float32).max), float(np.finfo(np.float32).tiny)
+_LARGEST, _SMALLEST = 1e9, float(np.finfo(np.float32).tiny)  # sums of weights stay finite in float32
 
 
 @dataclass(frozen=True)

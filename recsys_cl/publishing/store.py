@@ -69,9 +69,8 @@ def find_releases(store: Path) -> Path:
     if _is_folder(releases):
         return releases
     if _is_folder(store / "runs") or (store / _LOCK).is_file():
-        raise StoreError(
-            f"the store {store} has no release yet", remedy=f"publish one with: recsys-cl run --store {store}"
-        )
+        remedy = f"publish one with: recsys-cl run --log FILE --store {store}"
+        raise StoreError(f"the store {store} has no release yet", remedy=remedy)
     raise StoreError(f"{store} is not a store", f"a folder with {RELEASES}/ in it", make)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ import polars as pl
 import pytest
 
 from recsys_cl.config import ImagesConfig, IngestConfig
-from recsys_cl.errors import ConfigError, LogError, StoreError
+from recsys_cl.errors import ConfigError, LogError, StoreError, UnreachableError
 from recsys_cl.interactions.ingest import Ingested, ingest_log
 from recsys_cl.interactions.report import IngestReport
+from recsys_cl.interactions.sql import open_query
 from recsys_cl.interactions.table import Interactions
 
 HEADER = "user_id,item_id,timestamp\n"
@@ -470,6 +472,7 @@ def test_databases_that_cannot_be_used(store: Store, monkeypatch: pytest.MonkeyP
         ("sqlite:////no/such/folder/x.db", "select 1", LogError, "cannot connect"),
         ("sqlite://", "", ConfigError, "ingest.query"),
         ("sqlite://", "selec", LogError, "failed"),
+        ("postgresql+psycopg://me:***@127.0.0.1/x", "select 1", ConfigError, "not kept with a run"),
         ("sqlite://", "select 1 as a", LogError, "looks like the user"),
         ("mysql+nothing://me:${UNSET_NAME}@x/y", "select 1", ConfigError, "UNSET_NAME"),
         (nowhere, "select 1", LogError, "cannot connect"),
@@ -494,3 +497,30 @@ def test_movielens_is_read_whole(store: Store, request: pytest.FixtureRequest) -
     assert report.items is not None
     assert report.items["n_missing"] == 0
     assert report.items["columns"]["title"] == "movie_title:token_seq"
+
+
+def test_a_database_that_does_not_answer_tells_no_secret() -> None:
+    # The driver repeats what it does not know.
+    for url in ("postgresql+psycopg://127.0.0.1:1/x?sslmode=hunter2&password=hunter2", "sqlite:////no/folder/x.db"):
+        with pytest.raises(UnreachableError, match="cannot connect") as caught, open_query(url, "select 1"):
+            pass
+        assert '"hunter2"' not in str(caught.value)
+
+
+def test_a_file_whose_name_is_not_utf8_is_named(store: Store, tmp_path: Path) -> None:
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    (folder / os.fsdecode(b"caf\xe9.csv")).write_text("user_id,item_id\na,b\n")
+    for log in (str(folder), f"{folder}/*"):
+        with pytest.raises(LogError, match=r"caf\\xe9\.csv is not valid UTF-8; rename"):
+            store.run(log)
+
+
+def test_weights_whose_sum_would_not_be_a_number_are_refused(store: Store, tmp_path: Path) -> None:
+    log = tmp_path / "log.csv"
+    log.write_text(
+        "user_id,item_id,weight\n" + "".join(f"u{n % 3},i{n},{w}\n" for n, w in enumerate([1, 3e38, 1e9] * 4))
+    )
+    found = store.run(str(log))
+    assert found.report.refused == {"bad_weight": 4}
+    assert found.interactions.weights.max() == 1e9
