@@ -17,7 +17,7 @@ from prefect.tasks import Task
 
 from recsys_cl import pipeline
 from recsys_cl.errors import RecsysError, UnreachableError
-from recsys_cl.files import read_json
+from recsys_cl.files import LEFTOVER_HOURS, read_json, remove_leftovers
 from recsys_cl.progress import LineProgress
 from recsys_cl.runs import open_run
 from recsys_cl.serving.export import export_neighbors, export_recommendations
@@ -63,6 +63,7 @@ def export(what: str, store: str, k: int) -> str:
     release = open_release(Path(store))
     out = Path(store) / "exports" / f"{what}-{release.version}.parquet"
     out.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(out.parent, LEFTOVER_HOURS)
     write = export_recommendations if what == "recommendations" else export_neighbors
     write(release, out, min(k, release.n_items), progress=LineProgress(get_run_logger().info))
     return str(out)

@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 TEMPORARY = ".partial-"
+LEFTOVER_HOURS = 24.0
+"""Nothing is written for longer: what is older under a temporary name was left by a killed process."""
 _CHUNK_BYTES = 1 << 20
 
 
@@ -89,12 +91,13 @@ def remove_leftovers(folder: Path, least_age_hours: float = 0.0) -> None:
     Where others may be writing, only what has not changed for `least_age_hours`.
     """
     for path in folder.glob(f"{TEMPORARY}*"):
-        if least_age_hours and time.time() - path.stat().st_mtime < least_age_hours * 3600:
-            continue
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+        with contextlib.suppress(FileNotFoundError):  # another process has just finished it
+            if least_age_hours and time.time() - path.stat().st_mtime < least_age_hours * 3600:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
 
 
 def _name_temporary(path: Path) -> Path:

@@ -75,11 +75,13 @@ def _load(config: Config | Mapping[str, Any] | str | Path | None) -> Config:
 
 
 def _simplify(value: Any) -> Any:
-    """Mappings with numbers of numpy as those of Python, and paths as texts."""
+    """Numbers and arrays of numpy as those of Python, and paths as texts."""
     if isinstance(value, Mapping):
         return {key: _simplify(item) for key, item in value.items()}
-    if isinstance(value, np.generic):
-        return value.item()
+    if isinstance(value, list | tuple):
+        return [_simplify(item) for item in value]
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
     return str(value) if isinstance(value, Path) else value
 
 

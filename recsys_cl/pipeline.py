@@ -36,7 +36,7 @@ from recsys_cl.interactions.split import Split, align, check_audit, split_intera
 from recsys_cl.interactions.table import Interactions
 from recsys_cl.interrupts import hold_run
 from recsys_cl.progress import Progress, report_nothing
-from recsys_cl.publishing.gate import Gain, GateFacts, check_gate, measure_vectors
+from recsys_cl.publishing.gate import Gain, GateFacts, check_finite, check_gate, measure_vectors
 from recsys_cl.publishing.parts import GIVEN_FILES, ReleaseParts
 from recsys_cl.publishing.release import ReleaseFacts, publish_release
 from recsys_cl.reporting import write_reports
@@ -169,6 +169,8 @@ def _publish(run: Run, progress: Progress, force: str | None) -> None:
     interactions = Interactions.read(folder / "interactions")
     tables = {name: EmbeddingTable.read(folder / "published" / f"{name}.npy", "query").vectors for name in _TABLES}
     candidates, queries = tables["candidates"], tables["queries"]
+    health = {"item vectors": candidates, "user vectors": queries}
+    check_finite(health | {"bag vectors": tables["bags"]})
     catalog = Catalog.build(interactions.items, _read_frame(folder / "items.parquet"))
     seen = interactions.to_bags()
     progress("publish", 0, 3, "building the index")
@@ -181,7 +183,6 @@ def _publish(run: Run, progress: Progress, force: str | None) -> None:
     progress("publish", 1, 3, "writing the report")
     popularity_dim = config.model.dim - 1
     evaluation = Evaluation.load(read_json(folder / "evaluation.json"))
-    health = {"item vectors": candidates, "user vectors": queries}
     facts = GateFacts(
         {name: measure_vectors(vectors, popularity_dim) for name, vectors in health.items()},
         ann_recall,

@@ -22,7 +22,7 @@ GOOD = HEADER + "".join(f"u{n % 7},i{n % 5},{1_600_000_000 + n}\n" for n in rang
 
 # A log, its name, and what the message has to say: what was found, and what to do.
 UNREADABLE = {
-    "an empty file": ("log.csv", "", ["log.csv is empty", "a log with a header"]),
+    "an empty file": ("log.csv", "", ["log.csv is empty", "a header and rows"]),
     "another delimiter": ("log.csv", "user_id;item_id;timestamp\nu1;i1;1\n", ["split at ','", "ingest.delimiter=;"]),
     "tabs in a csv": ("log.csv", "user_id\titem_id\nu1\ti1\n", ["split at ','", 'ingest.delimiter="\\t"']),
     "commas in a tsv": ("log.tsv", GOOD, ["split at '\\t'", "ingest.delimiter=,"]),
@@ -83,7 +83,7 @@ ROWS = {
 RULES = {
     "a core that nobody reaches": (["ingest.core_users=1000"], ["none of the 60 rows", "60 core_user"]),
     "a time after all events": (["ingest.since=2035-01-31"], ["none of the 60 rows", "60 outside_date_window"]),
-    "a rating that nothing reaches": (["ingest.weight_column=timestamp", "ingest.least_rating=1e12"], ["none of the"]),
+    "weights that are none": (["ingest.weight_column=timestamp"], ["none of the 60 rows", "60 bad_weight"]),
 }
 SETTINGS = {
     "an unknown section": ("no.such=1", ["no setting 'no.such=1'", "training"]),
@@ -187,7 +187,7 @@ def test_a_broken_row_is_refused_and_the_rest_is_read(capfd: pytest.CaptureFixtu
     [
         ("--items", None, ["items.csv"]),
         ("--items", "name,color\na,red\n", ["items.csv", "'name', 'color'"]),
-        ("--users", "", ["users.csv is empty"]),
+        ("--users", "", ["users.csv is empty; expected a header and rows"]),
         ("--users", "age\n3\n", ["users.csv", "'age'"]),
     ],
 )
@@ -276,7 +276,7 @@ def test_a_store_without_a_release_says_how_to_get_one(
     log = write(tmp_path / "log.csv", GOOD)
     assert run_app(app, ["ingest", "--log", str(log), "--store", str(tmp_path / "s")]) == 0
     capfd.readouterr()
-    expect(refuse("similar", "i1", "--store", tmp_path / "s"), ["no release yet", "recsys-cl run --store"])
+    expect(refuse("similar", "i1", "--store", tmp_path / "s"), ["no release yet", "recsys-cl run --log FILE --store"])
 
 
 def test_a_length_that_no_list_can_have_names_the_bounds(

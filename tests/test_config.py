@@ -13,8 +13,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from recsys_cl.config import Config, apply_settings, build_config, format_value, hide_password, is_url, read_config
+from recsys_cl.door import load_config
 from recsys_cl.errors import ConfigError
 from recsys_cl.files import dump_json
+from recsys_cl.options import Inputs
 from recsys_cl.runs import create_run, open_run
 
 DEFAULTS = Config().model_dump()
@@ -326,3 +328,9 @@ def test_a_file_that_is_not_there_is_named_with_the_command_that_makes_one(tmp_p
         read_config(tmp_path / "none.toml")
     with pytest.raises(ConfigError, match="cannot be read"):
         read_config(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a\x7fb", "it's", 'a "b"', "a\\nb", "${X}"])
+def test_options_of_any_text_are_settings_of_that_text(name: str) -> None:
+    assert load_config(None, (), Path(name)).publishing.store == name
+    assert load_config(None, Inputs(log=name).list_settings()).ingest.log == name

@@ -315,8 +315,10 @@ def test_leftovers_of_others_are_left_until_they_are_old(tmp_path: Path) -> None
     for folder in (old, new):
         folder.mkdir()
     os.utime(old, (1, 1))
+    gone = tmp_path / f"{TEMPORARY}gone"  # what it stood for went meanwhile
+    gone.symlink_to(tmp_path / "nowhere")
     remove_leftovers(tmp_path, least_age_hours=1)
-    assert list(tmp_path.iterdir()) == [new]
+    assert set(tmp_path.iterdir()) == {new, gone}
     remove_leftovers(tmp_path)
     assert not list(tmp_path.iterdir())
 

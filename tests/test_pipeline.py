@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+import recsys_cl
 from recsys_cl.catalog import Catalog
 from recsys_cl.config import Config, apply_settings, format_value
 from recsys_cl.embeddings import EmbeddingTable
@@ -198,6 +199,20 @@ def test_a_gate_that_says_no_publishes_nothing_and_a_reason_overrules_it(tiny_ou
     assert any("effective rank" in reason for reason in manifest["gate"]["reasons"])
 
 
+@pytest.mark.parametrize("name", ["queries", "candidates", "bags"])
+def test_vectors_that_are_no_numbers_are_refused_whatever_the_reason(
+    tiny_outcome: Outcome, tmp_path: Path, name: str
+) -> None:
+    run = copy_run(tiny_outcome, tmp_path)
+    path = run.folder / "published" / f"{name}.npy"
+    vectors = np.array(EmbeddingTable.read(path, "query").vectors)
+    vectors[0, 0] = np.nan
+    EmbeddingTable(vectors, "query").write(path)
+    with pytest.raises(RefusedError, match=r"1 of .* vectors hold NaN"):
+        run_stage(run, "publish", force="we know")
+    assert find_current(run.store) == tiny_outcome.release
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_ctrl_c_in_a_stage_says_how_to_go_on_and_the_run_can(tiny_outcome: Outcome, tmp_path: Path, stage: str) -> None:
     run = copy_run(tiny_outcome, tmp_path)
@@ -294,6 +309,34 @@ def test_a_missing_part_of_a_run_is_one_clear_error(tiny_outcome: Outcome, tmp_p
         with pytest.raises(RecsysError, match=path.name):
             run_stage(run, stage)
         assert find_current(run.store) == tiny_outcome.release
+
+
+def test_a_damaged_array_of_the_interactions_is_named(tiny_outcome: Outcome, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_outcome.run.folder / "interactions", tmp_path / "interactions")
+    path = folder / "times.npy"
+    whole = path.read_bytes()
+    np.savez(tmp_path / "archive.npz", np.zeros(3))
+    np.save(tmp_path / "floats.npy", np.zeros(len(np.load(path))))
+    foreign = [(tmp_path / name).read_bytes() for name in ("archive.npz", "floats.npy")]
+    for data in (b"", whole[:7], whole[:60], whole[:-1], b"PK\x03\x04", *foreign):
+        path.write_bytes(data)
+        with pytest.raises(StoreError, match=r"times\.npy is not an array of interactions"):
+            Interactions.read(folder)
+
+
+def test_numbers_of_numpy_and_paths_are_settings_of_the_library(tmp_path: Path) -> None:
+    config = {
+        "ingest": {"log": tmp_path / "none.csv"},
+        "model": {"temperature": np.float32(0.5), "dim": np.int64(8)},
+        "images": {"root": tmp_path},
+    }
+    for ks in ([np.int64(3), 5], (3, np.int32(5)), np.array([3, 5])):
+        store = tmp_path / f"it's {type(ks).__name__}\x7f"
+        with pytest.raises(LogError, match=r"there is no log at .*none\.csv"):
+            recsys_cl.run(config | {"evaluation": {"ks": ks}}, store=store)
+        made = open_run(store).config
+        assert (made.model.temperature, made.model.dim, made.evaluation.ks) == (0.5, 8, (3, 5))
+        assert made.images.root == str(tmp_path)
 
 
 def test_a_test_that_can_judge_nobody_is_refused_before_training(tiny_config: Config, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from recsys_cl.interactions.table import Interactions
 from recsys_cl.progress import Progress
 
 _MOST_BUCKETS = 256  # files that are open at once
-_LARGEST, _SMALLEST = float(np.finfo(np.float32).max), float(np.finfo(np.float32).tiny)
+_SMALLEST = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True)
@@ -235,12 +235,12 @@ def _write_interactions(
 
 
 def _weigh(events: pl.DataFrame, kinds: IdMap, config: IngestConfig) -> NDArray[np.float64]:
-    """The weight of each event [n]: that of its kind times its own, within what float32 holds."""
+    """The weight of each event [n]: that of its kind times its own, above 0 in float32 too."""
     weights = events["weight"].to_numpy() if "weight" in events.columns else np.ones(events.height)
     if config.kind_weights:
         of_kind = np.array([config.kind_weights[kind] for kind in kinds.to_series()])
         weights = weights * of_kind[events["kind"].to_numpy()]
-    return np.clip(weights, _SMALLEST, _LARGEST)
+    return np.maximum(weights, _SMALLEST)
 
 
 def _refuse_coded(assembly: Assembly, ids: Ids, refused: pl.DataFrame) -> None:

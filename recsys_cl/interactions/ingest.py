@@ -19,7 +19,7 @@ import polars as pl
 from recsys_cl.catalog import ID
 from recsys_cl.config import ImagesConfig, IngestConfig, is_url
 from recsys_cl.errors import ConfigError, LogError
-from recsys_cl.files import TEMPORARY, dump_json, hash_text, remove_leftovers
+from recsys_cl.files import LEFTOVER_HOURS, TEMPORARY, dump_json, hash_text, remove_leftovers
 from recsys_cl.interactions.assemble import Assembled, Assembly, assemble_interactions
 from recsys_cl.interactions.attributes import USER_ID, Attributes, count_attributes, read_items, read_users
 from recsys_cl.interactions.batches import Batch
@@ -36,7 +36,6 @@ from recsys_cl.interactions.times import format_times
 from recsys_cl.progress import Progress, report_nothing
 
 REFUSED_FILE, INTERACTIONS_FOLDER, FRAME_NAME = "refused.parquet", "interactions", "frame"
-_LEFTOVER_HOURS = 24.0  # no file takes longer to parse; what is older was left by a killed process
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ def ingest_log(
     notes = source.notes + _note_origin(former, current, fresh) + _note_rules(config, assembly.timed)
     report = _report(assembled, (parts, fresh), refused, notes, (items, users))
     write_ledger(raw, parts)
-    remove_leftovers(raw, _LEFTOVER_HOURS)
+    remove_leftovers(raw, LEFTOVER_HOURS)
     return Ingested(assembled.interactions, items.frame if items else None, users.frame if users else None, report)
 
 

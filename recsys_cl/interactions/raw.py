@@ -27,7 +27,8 @@ from recsys_cl.interactions.sources import SourceFile
 from recsys_cl.interactions.validation import empty_events, validate_batch
 
 EVENTS, REFUSED_ROWS, SUMMARY, LEDGER = "events.parquet", "refused.parquet", "summary.json", "sources.json"
-_FORMAT = 1
+_FORMAT = 1  # of the ledger
+_READING = 2  # how rows are understood; a change of it reads every source again
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def parse_file(
     """
     sha256 = hash_file(file.path)
     layout = file.layout
-    choice = [_FORMAT, sha256, layout.form, layout.delimiter, layout.quoted, how[0], dict(columns)]
+    choice = [_READING, sha256, layout.form, layout.delimiter, layout.quoted, how[0], dict(columns)]
     key = hash_text(dump_json(choice))[:32]
     part = Part(file.name, file.size_bytes, sha256, key, dict(columns), 0)
     former = found = _find_summary(raw / key)
@@ -86,7 +87,7 @@ def parse_stream(name: str, batches: Iterator[Batch], columns: Mapping[Role, str
     try:
         found = _parse(batches, columns, unit, temporary)
         sha256 = hash_text("".join(_hash_rows(temporary / name) for name in (EVENTS, REFUSED_ROWS)))
-        key = hash_text(dump_json([_FORMAT, "stream", sha256, dict(columns)]))[:32]
+        key = hash_text(dump_json([_READING, "stream", sha256, dict(columns)]))[:32]
         with write_folder(raw / key) as folder:
             for path in temporary.iterdir():
                 path.rename(folder / path.name)

@@ -93,7 +93,7 @@ def open_file(name: str, path: Path, form: str, delimiter: str, quoted: bool) ->
     except OSError as error:
         raise LogError(f"{path} cannot be read ({error})") from error
     if size == 0:
-        raise LogError(f"{path} is empty", "a log with a header and events")
+        raise LogError(f"{path} is empty", "a header and rows")
     known = _FORMS.get(split_codec(path)[0]) if form == "auto" else form
     if known is None and _read_magic(path) == b"PAR1":
         known = "parquet"
@@ -102,7 +102,7 @@ def open_file(name: str, path: Path, form: str, delimiter: str, quoted: bool) ->
     start = read_start(path)
     lines = [line for line in start.split(b"\n", _SAMPLE_LINES)[:_SAMPLE_LINES] if line.strip()]
     if not lines:
-        raise LogError(f"{path} holds only empty lines", "a log with a header and events")
+        raise LogError(f"{path} holds only empty lines", "a header and rows")
     if known is None:
         known = _guess_form(lines, delimiter)
     if known == "jsonl":

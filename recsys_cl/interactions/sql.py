@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
+from urllib.parse import unquote_plus
 
 import polars as pl
 import sqlalchemy as sa
@@ -66,7 +67,8 @@ def open_query(url: str, query: str) -> Iterator[Query]:
         try:
             connection = engine.connect()
         except (sa.exc.SQLAlchemyError, OSError) as error:
-            raise UnreachableError(
+            kind = UnreachableError if engine.url.host else LogError  # a file that is missing stays so
+            raise kind(
                 f"cannot connect to {shown} ({_explain(error, secrets)})", remedy="check host, port, name and password"
             ) from None
         with connection:
@@ -130,10 +132,10 @@ def _make_engine(full: str, shown: str) -> sa.Engine:
 
 
 def _find_secrets(full: str) -> list[str]:
-    """What `hide_password` takes out of a URL: a driver may repeat it, and its message must not."""
+    """What `hide_password` takes out of a URL, as it is and decoded: a driver may repeat it; its message must not."""
     parts = [re.escape(part) for part in hide_password(full).split("***")]
     found = re.fullmatch("(.*?)".join(parts), full, flags=re.DOTALL)
-    return [secret for secret in (found.groups() if found else ()) if secret]
+    return [text for secret in (found.groups() if found else ()) if secret for text in (secret, unquote_plus(secret))]
 
 
 def _explain(error: BaseException, secrets: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -119,14 +120,20 @@ class Interactions:
     @staticmethod
     def read(folder: Path) -> Interactions:
         """Map the folder written by `write`. Raises StoreError where a part is missing or of another kind."""
+        arrays = {name: _map_array(folder / f"{name}.npy", dtype) for name, dtype in _ARRAYS.items()}
         try:
-            # Not `np.load`, which opens archives too.
-            arrays = {name: np.lib.format.open_memmap(folder / f"{name}.npy", mode="r") for name in _ARRAYS}
-            for name, dtype in _ARRAYS.items():
-                if arrays[name].dtype != dtype or arrays[name].ndim != 1:
-                    raise ValueError(f"{name} is {arrays[name].dtype} {arrays[name].shape}")
             timed = bool(read_json(folder / "interactions.json")["timed"])
             users, items = IdMap.read(folder / "users.arrow"), IdMap.read(folder / "items.arrow")
             return Interactions(users, items, timed=timed, **arrays)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise StoreError(f"{folder} does not hold interactions ({error})") from error
+
+
+def _map_array(path: Path, dtype: Any) -> NDArray[Any]:
+    try:
+        array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")  # not `np.load`, which opens archives too
+        if array.dtype != dtype or array.ndim != 1:
+            raise ValueError(f"{array.dtype} {array.shape}, expected {np.dtype(dtype)} [n]")
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path} is not an array of interactions ({error})") from error
+    return array

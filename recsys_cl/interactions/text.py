@@ -153,7 +153,7 @@ def read_start(path: Path, n_bytes: int = 1 << 20) -> bytes:
         start: bytes = (pa.CompressedInputStream(raw, codec) if codec else raw).read(4096)
         raw.close()
     if not start:
-        raise LogError(f"{path} is empty", "a log with a header and events")
+        raise LogError(f"{path} is empty", "a header and rows")
     if start.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise LogError(f"{path} is UTF-16 text", "UTF-8", f"convert it with: iconv -f UTF-16 -t UTF-8 {path.name}")
     if b"\0" in start or start.startswith((b"\x1f\x8b", b"PAR1")):

@@ -38,23 +38,23 @@ class GateFacts:
 
 
 def measure_vectors(vectors: NDArray[np.float32], popularity_dim: int | None) -> dict[str, Any]:
-    """Health of vectors [n, dim] for the gate: rows that are not finite in any coordinate, the rest (norms, effective
-    rank) without the popularity coordinate, which is alike for all and would hide a collapse or look like one."""
-    if popularity_dim is None:
-        return measure_health(vectors)
-    health = measure_health(np.delete(vectors, popularity_dim, axis=1))
-    whole = np.isfinite(vectors[:, popularity_dim])
-    if not whole.all():
-        health["n_nonfinite"] = int((~np.isfinite(vectors).all(axis=1)).sum())
-    return health
+    """Health of vectors [n, dim] for the gate, without the popularity coordinate, which is alike for all and would hide
+    a collapse or look like one."""
+    return measure_health(vectors if popularity_dim is None else np.delete(vectors, popularity_dim, axis=1))
+
+
+def check_finite(tables: Mapping[str, NDArray[np.float32]]) -> None:
+    """Raise RefusedError where vectors [n, dim] hold NaN or infinity; no reason forces those, for none can be found."""
+    broken = {name: int((~np.isfinite(vectors).all(axis=1)).sum()) for name, vectors in tables.items()}
+    reasons = [f"{n} of {len(tables[name])} {name} hold NaN or infinity, 0 may" for name, n in broken.items() if n]
+    if reasons:
+        raise RefusedError("the gate refused this release", reasons, "the live release is unchanged; train again")
 
 
 def check_gate(facts: GateFacts, config: PublishingConfig) -> list[str]:
     """Each reason against the release, with what was measured and what is asked; an empty list lets it pass."""
     reasons = []
     for name, health in facts.health.items():
-        if health["n_nonfinite"]:
-            reasons.append(f"{health['n_nonfinite']} of {health['n']} {name} hold NaN or infinity, 0 may")
         # A handful of vectors, or of floats, cannot have a high rank.
         least = min(config.least_effective_rank, min(health["n"], health["dim"]) / 2)
         if health["effective_rank"] < least:

@@ -14,6 +14,7 @@ import pytest
 
 from recsys_cl.config import ImagesConfig, IngestConfig
 from recsys_cl.errors import ConfigError, LogError, StoreError, UnreachableError
+from recsys_cl.files import TEMPORARY
 from recsys_cl.interactions.ingest import Ingested, ingest_log
 from recsys_cl.interactions.report import IngestReport
 from recsys_cl.interactions.sql import open_query
@@ -202,7 +203,7 @@ def test_lines_without_times_keep_their_order(store: Store) -> None:
 
 BAD = {
     "empty": ("", "is empty"),
-    "header": (HEADER, "holds no events"),
+    "header": (HEADER, "a.csv holds no events"),
     "columns": ("a,b\n1,2\n", "looks like the user"),
     "delimiter": ("user_id;item_id;timestamp\nu1;i1;1\n", 'set "ingest.delimiter=;"'),
     "ambiguous": ("user_id,uid,item_id\n1,2,3\n", "ingest.user_column"),
@@ -501,7 +502,9 @@ def test_movielens_is_read_whole(store: Store, request: pytest.FixtureRequest) -
 
 def test_a_database_that_does_not_answer_tells_no_secret() -> None:
     # The driver repeats what it does not know.
-    for url in ("postgresql+psycopg://127.0.0.1:1/x?sslmode=hunter2&password=hunter2", "sqlite:////no/folder/x.db"):
+    nowhere = "postgresql+psycopg://127.0.0.1:1/x?sslmode=hunter2"
+    encoded = nowhere.replace("127", "me:hunter%32@127")
+    for url in (f"{nowhere}&password=hunter2", encoded, f"{nowhere}&password=h%75nter2"):
         with pytest.raises(UnreachableError, match="cannot connect") as caught, open_query(url, "select 1"):
             pass
         assert '"hunter2"' not in str(caught.value)
@@ -514,6 +517,15 @@ def test_a_file_whose_name_is_not_utf8_is_named(store: Store, tmp_path: Path) ->
     for log in (str(folder), f"{folder}/*"):
         with pytest.raises(LogError, match=r"log\\xe9\.csv is not valid UTF-8; rename"):
             store.run(log)
+
+
+def test_what_a_killed_process_left_in_the_cache_goes_with_the_next_ingest(store: Store) -> None:
+    log = store.write("a.csv", HEADER + "\n".join(ROWS))
+    left = store.raw / f"{TEMPORARY}left"
+    left.mkdir(parents=True)
+    os.utime(left, (1, 1))
+    store.run(log)
+    assert not left.exists()
 
 
 def test_weights_whose_sum_would_not_be_a_number_are_refused(store: Store, tmp_path: Path) -> None:

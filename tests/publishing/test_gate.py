@@ -7,7 +7,7 @@ import pytest
 
 from recsys_cl.config import PublishingConfig
 from recsys_cl.errors import RefusedError
-from recsys_cl.publishing.gate import Gain, GateFacts, check_gate, enforce_gate, measure_vectors
+from recsys_cl.publishing.gate import Gain, GateFacts, check_finite, check_gate, enforce_gate, measure_vectors
 
 CONFIG = PublishingConfig()
 
@@ -40,8 +40,12 @@ def test_a_model_no_worse_than_chance_allows_passes() -> None:
 @pytest.mark.parametrize("column", [0, -1])
 def test_nan_is_refused_with_how_many(column: int) -> None:
     vectors = draw()
-    vectors[[3, 5, 8], column] = np.nan
-    assert check(vectors) == ["3 of 500 item vectors hold NaN or infinity, 0 may"]
+    vectors[[3, 5], column] = np.nan
+    vectors[8, column] = np.inf
+    check_finite({"user vectors": draw()})
+    with pytest.raises(RefusedError) as caught:
+        check_finite({"item vectors": vectors, "user vectors": draw()})
+    assert caught.value.reasons == ["3 of 500 item vectors hold NaN or infinity, 0 may"]
 
 
 @pytest.mark.parametrize("noise", [0.0, 1e-4])
@@ -87,8 +91,7 @@ def test_gain_need_not_be_required() -> None:
 
 def test_every_reason_is_named() -> None:
     vectors = np.ones((500, 16), dtype=np.float32)
-    vectors[0, 0] = np.inf
-    assert len(check(vectors, 0.5, Gain("ndcg@20", 0.1, 0.2, -0.13, -0.09, 900))) == 4
+    assert len(check(vectors, 0.5, Gain("ndcg@20", 0.1, 0.2, -0.13, -0.09, 900))) == 3
 
 
 def test_only_a_reason_forces_a_refused_release() -> None:
