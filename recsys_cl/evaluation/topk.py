@@ -5,7 +5,9 @@ into groups, and the k-th best of the groups' maxima is a score that at least k 
 leaves little more than k of them to sort. That reads each score twice at the speed of memory, where a partition of
 the whole block takes some fifty times as long. Blocks run on all cores, each with a product of one thread.
 
-Ties go to the lower row, and no score depends on the block it was computed in: the same answer whatever the block size.
+A product rounds differently from one place of a block to another, on some processors even for equal vectors. So a few
+more than k are found by it, and the score of each of those is computed again, term by term: ties go to the lower row,
+and no bit of an answer depends on the block size.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ A score of -inf means "not to be found"; NaN is not allowed."""
 
 _GROUPS_PER_NEIGHBOR = 8  # some 6 % more than k candidates are then left to sort
 _CACHE_BYTES = 1 << 20  # of a core (L2): a block that fits in it is read twice for the price of once
+_SPARE = 8  # candidates beyond k that rounding may bring among the k best
+_RESCORED_FLOATS = 1 << 22  # vectors held at a time to score candidates again: 16 MiB
 _LEAST_CACHED_ROWS, _LONG_ROWS = 32, 256  # a product over fewer rows spends its time fetching candidates
 
 
@@ -59,18 +63,18 @@ def search_exact(
     queries, candidates = _check_vectors(queries, "queries"), _check_vectors(candidates, "candidates")
     if queries.shape[1] != candidates.shape[1]:
         raise ValueError(f"queries {queries.shape} and candidates {candidates.shape} differ in their dimension")
+    _check_k(k)
     by_dim = np.ascontiguousarray(candidates.T)  # [dim, n]: the product reads it a third faster
     held = threading.local()  # one buffer a thread: fresh memory for every block would cost a fifth of the time
 
     def score(start: int, stop: int) -> NDArray[np.float32]:
-        # One row alone would take another path through BLAS, with other rounding; two rows never do.
-        block = queries[start:stop] if stop - start > 1 else np.repeat(queries[start:stop], 2, axis=0)
-        if not hasattr(held, "scores") or len(held.scores) < len(block):
-            held.scores = np.empty((len(block), len(candidates)), dtype=np.float32)
-        scores: NDArray[np.float32] = np.matmul(block, by_dim, out=held.scores[: len(block)])
-        return scores[: stop - start]
+        if not hasattr(held, "scores") or len(held.scores) < stop - start:
+            held.scores = np.empty((stop - start, len(candidates)), dtype=np.float32)
+        scores: NDArray[np.float32] = np.matmul(queries[start:stop], by_dim, out=held.scores[: stop - start])
+        return scores
 
-    return search_scores(score, (len(queries), len(candidates)), k, seen, block_mib)
+    found = search_scores(score, (len(queries), len(candidates)), k + _SPARE, seen, block_mib)
+    return _score_again(found, queries, candidates, k)
 
 
 def search_scores(
@@ -81,8 +85,7 @@ def search_scores(
     seen and block_mib as in `search_exact`. Raises ValueError for a k below 1 or bags that are not one a query.
     """
     m, n = shape
-    if k < 1:
-        raise ValueError(f"k is {k}, expected at least 1")
+    _check_k(k)
     if seen is not None and len(seen) != m:
         raise ValueError(f"{len(seen)} bags of seen items for {m} queries")
     found = Neighbors(np.full((m, k), -1, dtype=np.int64), np.full((m, k), -np.inf, dtype=np.float32))
@@ -113,9 +116,26 @@ def search_scores(
     return found
 
 
+def _score_again(found: Neighbors, queries: NDArray[np.float32], candidates: NDArray[np.float32], k: int) -> Neighbors:
+    """The k best of found [m, more than k], each scored by a sum whose order depends on nothing but the dimension."""
+    rows, scores = found.rows, found.scores
+    step = max(1, _RESCORED_FLOATS // max(1, rows.shape[1] * queries.shape[1]))
+    for start in range(0, len(rows) if len(candidates) else 0, step):
+        part = slice(start, start + step)
+        vectors = candidates[rows[part]]  # [b, k + spare, dim]
+        scores[part] = np.where(rows[part] >= 0, np.einsum("bd,bkd->bk", queries[part], vectors), -np.inf)
+    order = np.lexsort((np.where(rows >= 0, rows, np.iinfo(np.int64).max), -scores), axis=1)[:, :k]
+    return Neighbors(np.take_along_axis(rows, order, axis=1), np.take_along_axis(scores, order, axis=1))
+
+
 def count_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _check_k(k: int) -> None:
+    if k < 1:
+        raise ValueError(f"k is {k}, expected at least 1")
 
 
 def _check_vectors(vectors: NDArray[np.float32], name: str) -> NDArray[np.float32]:
