@@ -1,6 +1,7 @@
 """Bags of items: the query of a user, of a session, of an item, as CSR arrays.
 
-A bag holds each item once, with a weight. Memory: 8 bytes a bag and 8 bytes an item of a bag.
+A bag holds each item once, with a weight, in the order in which the items came; where nobody knows it, in any. Memory:
+8 bytes a bag and 8 bytes an item of a bag.
 """
 
 from __future__ import annotations
@@ -36,11 +37,12 @@ class Bags:
 
     @staticmethod
     def of_history(item_rows: Sequence[int], weights: Sequence[float] | None = None) -> Bags:
-        """One bag from a history of item rows; repeats are merged, their weights added."""
-        rows, inverse = np.unique(np.asarray(item_rows, dtype=np.int32), return_inverse=True)
+        """One bag from a history of item rows; repeats are merged where they first stand, their weights added."""
+        rows, first, inverse = np.unique(np.asarray(item_rows, dtype=np.int32), return_index=True, return_inverse=True)
         given = np.ones(len(item_rows)) if weights is None else np.asarray(weights, dtype=np.float64)
         merged = np.bincount(inverse, weights=given, minlength=len(rows)).astype(np.float32)
-        return Bags(np.array([0, len(rows)], dtype=np.int64), rows, merged)
+        order = np.argsort(first)
+        return Bags(np.array([0, len(rows)], dtype=np.int64), rows[order], merged[order])
 
     @staticmethod
     def of_items(item_rows: NDArray[np.integer]) -> Bags:
@@ -53,4 +55,14 @@ class Bags:
         starts, sizes = self.offsets[bag_rows], self.sizes[bag_rows]
         offsets = np.concatenate(([0], np.cumsum(sizes)))
         places = np.repeat(starts - offsets[:-1], sizes) + np.arange(offsets[-1])
+        return Bags(offsets, self.item_rows[places], self.weights[places])
+
+    def keep_last(self, most: int) -> Bags:
+        """The last `most` items of each bag."""
+        sizes = self.sizes
+        if sizes.max(initial=0) <= most:
+            return self
+        kept = np.minimum(sizes, most)
+        offsets = np.concatenate(([0], np.cumsum(kept)))
+        places = np.repeat(self.offsets[1:] - offsets[1:], kept) + np.arange(offsets[-1])
         return Bags(offsets, self.item_rows[places], self.weights[places])

@@ -28,7 +28,7 @@ from recsys_cl.interactions.split import split_interactions
 from recsys_cl.interactions.table import Interactions
 from recsys_cl.progress import Progress, report_nothing
 
-_SECTIONS = ("split", "sampling", "model", "training")
+_SECTIONS = ("split", "sampling", "model", "loss", "training")
 
 
 def run_benchmark(
@@ -59,11 +59,11 @@ def run_benchmark(
 
 def _measure(known: Interactions, find: Any, config: Config, ks: tuple[int, ...], progress: Progress) -> dict[str, Any]:
     """Train, then call `find` for the targets: the test is out of reach until the vectors are final."""
-    from recsys_cl.recipe import choose_steps, fit
+    from recsys_cl.recipe import Place, choose_steps, fit
 
     started = time.perf_counter()
-    choice = choose_steps(known, config, progress)
-    fitted = fit(known, config, choice, progress)
+    choice = choose_steps(known, config, Place(progress))
+    fitted = fit(known, config, choice, Place(progress))
     trained = time.perf_counter()
     targets, n_unknown = find()
     judged = judge_model(fitted.queries, fitted.candidates, known.to_bags(), targets, ks)

@@ -24,6 +24,7 @@ from recsys_cl.sections import (
     ImagesConfig,
     IndexConfig,
     IngestConfig,
+    LossConfig,
     ModelConfig,
     PublishingConfig,
     SamplingConfig,
@@ -39,6 +40,7 @@ __all__ = [
     "ImagesConfig",
     "IndexConfig",
     "IngestConfig",
+    "LossConfig",
     "ModelConfig",
     "PublishingConfig",
     "SamplingConfig",
@@ -60,6 +62,7 @@ class Config(Section):
     split: SplitConfig = SplitConfig()
     sampling: SamplingConfig = SamplingConfig()
     model: ModelConfig = ModelConfig()
+    loss: LossConfig = LossConfig()
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     index: IndexConfig = IndexConfig()

@@ -14,7 +14,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -131,7 +131,9 @@ def _ingest(run: Run, progress: Progress, frames: Frames) -> None:
 
 
 def _train(run: Run, progress: Progress) -> None:
-    from recsys_cl.recipe import choose_steps, fit
+    from recsys_cl.recipe import Choice, Place, choose_steps, fit
+    from recsys_cl.sampling.audit import audit_pairs
+    from recsys_cl.training.checkpoint import name_training
     from recsys_cl.training.encode import encode_bag_vectors
     from recsys_cl.training.save import save_towers
 
@@ -139,20 +141,38 @@ def _train(run: Run, progress: Progress) -> None:
     split = _split(run, interactions)
     check_audit(split.audit, config.split)
     check_judged(split.train, split.test)  # before hours of training
-    choice = choose_steps(split.train, config, _named(progress, "choosing epochs"))
-    evaluated = fit(split.train, config, choice, _named(progress, "evaluated fit"))
-    with write_folder(run.folder / "evaluated") as folder:
-        EmbeddingTable(evaluated.queries, "query").write(folder / "queries.npy")
-        EmbeddingTable(evaluated.candidates, "candidate").write(folder / "candidates.npy")
-    published = fit(interactions, config, choice, _named(progress, "published fit"))
-    with write_folder(run.folder / "published") as folder:
-        EmbeddingTable(published.queries, "query").write(folder / "queries.npy")
-        EmbeddingTable(published.candidates, "candidate").write(folder / "candidates.npy")
-        EmbeddingTable(encode_bag_vectors(published.model), "bag").write(folder / "bags.npy")
-        save_towers(published.model, folder)
-    history = {"validation": choice.history, "evaluated": evaluated.history, "published": published.history}
-    train = {"audit": split.audit.dump(), "audit_lines": split.audit.describe()}
-    write_json(run.folder / "train.json", train | {"choice": choice.reason, "n_steps": choice.n_steps, **history})
+    pairs = audit_pairs(split.train, config.sampling)
+    work = run.open_work(name_training(interactions, config, None))
+
+    def place(name: str, what: str) -> Place:
+        return Place(_named(progress, what), work / f"{name}.safetensors", run.folder / "steps" / f"{name}.jsonl")
+
+    def choose() -> dict[str, Any]:
+        return asdict(choose_steps(split.train, config, place("choosing", "choosing epochs")))
+
+    def fit_evaluated() -> list[dict[str, Any]]:
+        fitted = fit(split.train, config, choice, place("evaluated", "evaluated fit"))
+        with write_folder(run.folder / "evaluated") as folder:
+            EmbeddingTable(fitted.queries, "query").write(folder / "queries.npy")
+            EmbeddingTable(fitted.candidates, "candidate").write(folder / "candidates.npy")
+        return fitted.history
+
+    def fit_published() -> list[dict[str, Any]]:
+        fitted = fit(interactions, config, choice, place("published", "published fit"))
+        with write_folder(run.folder / "published") as folder:
+            EmbeddingTable(fitted.queries, "query").write(folder / "queries.npy")
+            EmbeddingTable(fitted.candidates, "candidate").write(folder / "candidates.npy")
+            EmbeddingTable(encode_bag_vectors(fitted.model), "bag").write(folder / "bags.npy")
+            save_towers(fitted.model, folder)
+        return fitted.history
+
+    choice = Choice(**_do_once(work / "choice.json", choose))
+    history = {"validation": choice.history, "evaluated": _do_once(work / "evaluated.json", fit_evaluated)}
+    history["published"] = _do_once(work / "published.json", fit_published)
+    audit = {"audit": split.audit.dump() | pairs.dump(), "audit_lines": split.audit.describe() + pairs.describe()}
+    chosen = {"choice": choice.reason, "n_steps": choice.n_steps}
+    write_json(run.folder / "train.json", audit | chosen | history)
+    run.close_work()
 
 
 def _evaluate(run: Run, progress: Progress) -> None:
@@ -214,6 +234,7 @@ def _publish(run: Run, progress: Progress, force: str | None) -> None:
             data_fingerprint=ingest["fingerprint"],
             n_events=interactions.n_events,
             popularity_dim=popularity_dim,
+            history_length=config.model.bag_length,
             ann_recall=ann_recall,
             metrics={name: figure["value"] for name, figure in evaluation.metrics["model"].items()},
             gate_reasons=reasons,
@@ -263,6 +284,13 @@ def _judge_gain(evaluation: Evaluation) -> Gain:
     low, high = difference["low"], difference["high"]
     assert None not in (model, popularity, low, high), "means over users have intervals"
     return Gain(metric, float(model), float(popularity), float(low), float(high), evaluation.n_users)  # type: ignore[arg-type]
+
+
+def _do_once(path: Path, do: Callable[[], Any]) -> Any:
+    """What `do` gives, as JSON values; what an earlier process has done is read from `path` instead."""
+    if not path.exists():
+        write_json(path, do())
+    return read_json(path)
 
 
 def _read_frame(path: Path) -> pl.DataFrame | None:

@@ -7,6 +7,7 @@ them for that many steps. The test part plays no role here.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,13 @@ from numpy.typing import NDArray
 from recsys_cl.config import Config
 from recsys_cl.errors import InputError, RefusedError
 from recsys_cl.evaluation.evaluate import find_targets, judge_model
+from recsys_cl.index.mine import mine_items
 from recsys_cl.interactions.split import split_validation
 from recsys_cl.interactions.table import Interactions
 from recsys_cl.model.towers import TwoTowers
 from recsys_cl.progress import Progress, report_nothing
 from recsys_cl.training.encode import encode_candidates, encode_queries
-from recsys_cl.training.trainer import Trained, Validation, train
+from recsys_cl.training.trainer import DIVERGED_REMEDY, Hooks, Trained, Validation, train
 
 VALIDATION_K = 20
 _LEAST_USERS = 10  # a validation of fewer users decides by chance alone
@@ -45,7 +47,20 @@ class Fit:
     history: list[dict[str, Any]]
 
 
-def choose_steps(train_part: Interactions, config: Config, progress: Progress = report_nothing) -> Choice:
+@dataclass(frozen=True)
+class Place:
+    """Where a training shows its progress, and keeps its checkpoint and its step log; None for nowhere."""
+
+    progress: Progress = report_nothing
+    checkpoint: Path | None = None
+    steps: Path | None = None
+
+    def build_hooks(self, validation: Validation | None = None) -> Hooks:
+        """The hooks of a training here, hard negatives found by FAISS."""
+        return Hooks(validation, mine_items, self.progress, self.checkpoint, self.steps)
+
+
+def choose_steps(train_part: Interactions, config: Config, place: Place = Place()) -> Choice:
     """Train on most of the training events, stop where recall@20 of the others no longer gains.
 
     Without a validation part, with fewer than 10 users in it, or with too little left beside it to train on, all epochs
@@ -72,7 +87,7 @@ def choose_steps(train_part: Interactions, config: Config, progress: Progress = 
         return judge_model(queries, candidates, seen, wanted, (VALIDATION_K,), known)[f"recall@{VALIDATION_K}"]
 
     try:
-        trained = train(parts.train, config, validation=Validation(judged, measure), progress=progress)
+        trained = train(parts.train, config, hooks=place.build_hooks(Validation(judged, measure)))
     except InputError as error:  # without the validation part too little is left
         return Choice(None, [], f"all {config.training.epochs} epochs: nothing to validate ({error.found})")
     chosen = next(entry for entry in trained.history if entry["step"] == trained.n_steps)
@@ -82,9 +97,9 @@ def choose_steps(train_part: Interactions, config: Config, progress: Progress = 
     return Choice(trained.n_steps, trained.history, reason)
 
 
-def fit(interactions: Interactions, config: Config, choice: Choice, progress: Progress = report_nothing) -> Fit:
+def fit(interactions: Interactions, config: Config, choice: Choice, place: Place = Place()) -> Fit:
     """Train on all of `interactions` as chosen, and encode every user and item. Raises RefusedError for NaN vectors."""
-    trained: Trained = train(interactions, config, n_steps=choice.n_steps, progress=progress)
+    trained: Trained = train(interactions, config, n_steps=choice.n_steps, hooks=place.build_hooks())
     users = np.arange(interactions.n_users)
     queries = encode_queries(trained.model, interactions.to_bags(), users)
     candidates = encode_candidates(trained.model)
@@ -98,5 +113,5 @@ def _check_finite(*tables: NDArray[np.float32]) -> None:
         raise RefusedError(
             "training diverged",
             [f"{n_broken:,} vectors hold NaN or infinity"],
-            "look for absurd weights in the log, lower training.learning_rate, or raise model.temperature",
+            DIVERGED_REMEDY,
         )

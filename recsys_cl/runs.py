@@ -19,7 +19,7 @@ from typing import Any
 
 from recsys_cl.config import Config, build_config
 from recsys_cl.errors import ConfigError, StoreError
-from recsys_cl.files import read_json, remove_leftovers, write_json
+from recsys_cl.files import read_json, remove_leftovers, write_json, write_text
 
 STAGES = ("ingest", "train", "evaluate", "publish")
 _RESULTS = {"ingest": "ingest", "train": "train", "evaluate": "evaluation", "publish": "release"}
@@ -30,6 +30,7 @@ _FIRST_USE = {
     "split": "train",
     "sampling": "train",
     "model": "train",
+    "loss": "train",
     "training": "train",
     "evaluation": "evaluate",
     "index": "publish",
@@ -76,6 +77,20 @@ class Run:
     def remove_leftovers(self) -> None:
         """Delete what an interrupted process left half-written in the run's folder."""
         remove_leftovers(self.folder)
+
+    def open_work(self, key: str) -> Path:
+        """The folder where a stage keeps what it has done so far, to go on there when it is killed; what was left by
+        work with another `key` is deleted."""
+        work = self.folder / "work"
+        if not (work / "key").is_file() or (work / "key").read_text(encoding="utf-8") != key:
+            shutil.rmtree(work, ignore_errors=True)
+            write_text(work / "key", key)
+        remove_leftovers(work)
+        return work
+
+    def close_work(self) -> None:
+        """Delete it, when the stage is done."""
+        shutil.rmtree(self.folder / "work", ignore_errors=True)
 
     def read_stages(self) -> dict[str, Any]:
         """What is known of each finished stage."""

@@ -102,25 +102,54 @@ class SamplingConfig(Section):
     window_days: Annotated[float, Field(ge=0, le=36_500)] = Field(
         0.0, description="A bag and its positives lie within so many days. 0: the whole history."
     )
-    bag_share: Annotated[float, Field(gt=0, lt=1)] = Field(
-        0.5, description="Share of a user's items that form the bag; the others are its positives."
+    session_gap_minutes: Annotated[float, Field(ge=0, le=1e6)] = Field(
+        0.0, description="A bag and its positives lie in one session, which a gap this long ends. 0: off."
     )
-    most_items_per_user: Count = Field(
+    recency_half_life_days: Annotated[float, Field(ge=0, le=36_500)] = Field(
+        0.0, description="A positive counts half as much for each so many days of age. 0: age plays no part."
+    )
+    positives: Literal["rest", "next"] = Field(
+        "rest",
+        description="rest: a random part of a user's items is the bag, the others its positives. next: whatever came "
+        "before an item in time is a bag, the item its positive.",
+    )
+    bag_share: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.5, description="Chance of an item to be in the bag; the others are its positives (rest)."
+    )
+    most_items_per_user: Annotated[int, Field(ge=2)] = Field(
         256, description="Items of a user drawn for one batch, evenly; bounds heavy users."
     )
+    negatives: Literal["popularity", "uniform", "in_batch", "mixed", "hard"] = Field(
+        "popularity",
+        description="Where negatives come from: drawn by popularity or uniformly; the positives of the batch's other "
+        "users; both (mixed); those that the model scores high, beside drawn ones (hard).",
+    )
     n_negatives: Count = Field(
-        4096, description="Negatives shared by a batch; a catalog with no more items is used whole."
+        4096, description="Negatives drawn for a batch; a catalog with no more items is used whole (but for in_batch)."
     )
     popularity_power: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.75, description="Negatives are drawn with popularity to this power. 0: uniform."
+        0.75, description="Negatives are drawn with popularity to this power; `uniform` is power 0."
     )
+    n_hard: Count = Field(16, description="Hard negatives of a user (hard).")
+    hard_margin: Annotated[float, Field(ge=0, le=100)] = Field(
+        0.05,
+        description="Hard negatives score below the mean of the user's own items by this much; what scores higher may "
+        "well be a positive (hard).",
+    )
+    mine_every: Count = Field(2, description="Epochs between two searches for hard negatives (hard).")
 
 
 class ModelConfig(Section):
     """The two towers and their score."""
 
-    dim: int = Field(64, ge=2, le=4096, description="Floats of a published vector, one of them for popularity.")
-    temperature: Annotated[float, Field(ge=0.001, le=10)] = Field(0.2, description="Divisor of the cosine.")
+    dim: int = Field(64, ge=3, le=4096, description="Floats of a published vector, one of them for popularity.")
+    score: Literal["cosine", "dot", "euclidean"] = Field(
+        "cosine",
+        description="cosine: vectors of unit length. dot: of any length. euclidean: minus half the squared distance, "
+        "one more float of `dim` makes it a dot product.",
+    )
+    temperature: Annotated[float, Field(ge=0.001, le=10)] = Field(0.2, description="Divisor of the score.")
+    learn_temperature: bool = Field(False, description="`temperature` is only the start, and learned.")
     popularity_weight: Annotated[float, Field(ge=0, le=2)] = Field(
         1.0, description="Weight of log popularity in the score. 0: none."
     )
@@ -128,8 +157,43 @@ class ModelConfig(Section):
     user_weight: Annotated[float, Field(ge=0, le=1000)] = Field(
         0.5, description="Weight of a user's free embedding beside the bag of items. 0: no free embedding."
     )
+    history: Literal["mean", "attention", "gru", "transformer"] = Field(
+        "mean",
+        description="How the query tower reads a bag: mean and attention without, gru and transformer with its order.",
+    )
     degree_power: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.5, description="An item counts in a bag with its number of users to minus this power."
+        0.5, description="An item counts in a bag with its number of users to minus this power (mean, attention)."
+    )
+    history_length: Count = Field(
+        50, description="The last so many items of a bag are read (attention, gru, transformer)."
+    )
+    n_blocks: Annotated[int, Field(ge=1, le=64)] = Field(1, description="Blocks (transformer) or layers (gru).")
+    n_heads: Annotated[int, Field(ge=1, le=64)] = Field(2, description="Attention heads (transformer).")
+    dropout: Share = Field(0.2, description="Share of activations dropped in training (gru, transformer).")
+
+    @property
+    def bag_length(self) -> int | None:
+        """How many of a bag's last items are read; None: all."""
+        return None if self.history == "mean" else self.history_length
+
+
+class LossConfig(Section):
+    """What training minimizes."""
+
+    kind: Literal["softmax", "bilateral_softmax", "bpr", "cosine_contrastive"] = Field(
+        "softmax",
+        description="Softmax over the catalog or its sample (InfoNCE); the same for noisy positives too (BSL); pairs "
+        "of a positive and a negative (BPR); scores above a margin (SimpleX).",
+    )
+    positive_temperature: Annotated[float, Field(ge=0.001, le=100)] = Field(
+        2.0, description="Temperature of the positives (bilateral_softmax)."
+    )
+    n_pair_negatives: Count = Field(16, description="Negatives that a positive is compared with (bpr).")
+    margin: Annotated[float, Field(ge=-1, le=100)] = Field(
+        0.0, description="Negatives with a smaller score cost nothing (cosine_contrastive)."
+    )
+    negative_weight: Annotated[float, Field(gt=0, le=1e6)] = Field(
+        2.0, description="Weight of the mean cost of the negatives (cosine_contrastive)."
     )
 
 
@@ -140,14 +204,30 @@ class TrainingConfig(Section):
     epochs: Count = Field(25, description="Passes over the users.")
     least_steps: int = Field(600, ge=0, description="Small logs are passed over more often, until so many steps.")
     batch_users: Count = Field(256, description="Users of a batch.")
-    learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(0.01, description="First step size; falls to 0.")
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(0.01, description="Greatest step size of embeddings.")
+    tower_learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.005, description="Greatest step size of what is no embedding: weights of a history, a learned temperature."
+    )
+    schedule: Literal["linear", "cosine", "constant"] = Field(
+        "linear", description="How the step size falls to 0 at the last step; constant: it does not."
+    )
+    warmup_share: Share = Field(0.0, description="Share of the steps over which the step size rises first.")
+    clip_norm: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="Gradients longer than this, all taken together, are shortened to it. 0: never."
+    )
     weight_decay: Annotated[float, Field(ge=0, le=1)] = Field(0.0, description="Decoupled weight decay a step.")
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="Numbers of the product that gives the logits; everything else is float32."
+    )
     validate_every: Count = Field(
         2, description="Epochs between validations; more where a small log is passed over more often."
     )
     patience: Count = Field(3, description="Validations in a row, worse by more than chance, before training stops.")
     validation_users: Count = Field(10_000, description="Most users of a validation.")
     n_threads: int = Field(0, ge=0, description="Threads of torch. 0: one for each core that may be used.")
+    checkpoint_seconds: Annotated[float, Field(ge=0)] = Field(
+        30.0, description="Seconds between checkpoints, from which a killed run goes on. 0: none."
+    )
 
 
 class EvaluationConfig(Section):

@@ -43,9 +43,14 @@ def test_a_history_is_one_bag_with_the_weights_of_repeats_added(history: list[tu
     added: dict[int, float] = {}
     for row, weight in history:
         added[row] = added.get(row, 0) + weight
-    assert unmake(bag) == [sorted(added.items())]
+    assert unmake(bag) == [list(added.items())], "in the order in which the items came"
     counted = Bags.of_history([row for row, _ in history])
     assert dict(unmake(counted)[0]) == {row: [r for r, _ in history].count(row) for row in added}
+
+
+@given(BAGS, st.integers(1, 8))
+def test_the_last_items_of_each_bag_are_kept(plain: Plain, most: int) -> None:
+    assert unmake(make(plain).keep_last(most)) == [bag[-most:] for bag in plain]
 
 
 def test_each_item_alone_is_a_bag_of_one() -> None:

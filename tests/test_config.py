@@ -28,6 +28,13 @@ OTHER: dict[tuple[str, str], Any] = {
     ("ingest", "duplicates"): "pair",
     ("ingest", "kind_weights"): {"view": 1.0, "ünï": 2.5},
     ("split", "by"): "random",
+    ("sampling", "positives"): "next",
+    ("sampling", "negatives"): "mixed",
+    ("model", "score"): "dot",
+    ("model", "history"): "gru",
+    ("loss", "kind"): "bpr",
+    ("training", "schedule"): "cosine",
+    ("training", "precision"): "bfloat16",
     ("evaluation", "ks"): (3, 30),
     ("index", "kind"): "hnsw",
     ("export", "what"): ("neighbors", "recommendations"),
@@ -75,7 +82,7 @@ def test_the_fingerprint_depends_on_every_setting_but_not_on_the_store(section: 
 
 
 def test_the_sections_are_those_that_are_promised() -> None:
-    promised = "ingest split sampling model training evaluation index publishing export images"
+    promised = "ingest split sampling model loss training evaluation index publishing export images"
     assert list(Config.model_fields) == promised.split()
     assert Config().training.seed == 0
 

@@ -44,7 +44,7 @@ def test_every_key_is_documented_once_with_its_type_default_and_meaning() -> Non
             assert kind
             assert default.startswith("`")
             assert meaning.endswith(".")
-    assert "| `temperature` | number ≥ 0.001, ≤ 10 | `0.2` | Divisor of the cosine. |" in text
+    assert "| `temperature` | number ≥ 0.001, ≤ 10 | `0.2` | Divisor of the score. |" in text
     assert '| `by` | `time`, `leave_last`, `random`, `file` | `"time"` |' in text
     assert "| `ks` | list of whole number ≥ 1 | `[5, 10, 20]` |" in text
 

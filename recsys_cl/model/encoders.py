@@ -1,7 +1,7 @@
-"""Encoders: comes in features of items, goes out one unit vector each.
+"""Encoders: comes in features of items, goes out one vector each.
 
-Two pieces make a variant: `ItemFeatures.gather(rows)` brings what is known of items, `Encoder.forward(features)` turns
-it into vectors. Here: items known by nothing but their row.
+Two pieces make a variant: `ItemFeatures.gather(rows)` brings what is known of items, an encoder turns it into vectors.
+Here: items known by nothing but their row.
 """
 
 from __future__ import annotations
@@ -19,44 +19,73 @@ class ItemFeatures(Protocol):
         """Features [n, …] of the items at rows [n]."""
 
 
-class RowTable:
+class RowTable(nn.Module):
     """A free embedding for each row: features that are learned themselves.
 
     Only the gathered rows get a gradient and an update (Adam; Kingma and Ba 2015; its moments decay only where a row is
     touched), so that a step costs what it touches, not the whole table. Memory: 12 bytes a float.
     """
 
+    table: Tensor
+    first: Tensor
+    second: Tensor
+
     def __init__(self, n_rows: int, dim: int, spread: float, generator: torch.Generator) -> None:
-        self.table = torch.randn(n_rows, dim, generator=generator).mul_(spread)
-        self._first = torch.zeros_like(self.table)
-        self._second = torch.zeros_like(self.table)
+        super().__init__()
+        self.register_buffer("table", torch.randn(n_rows, dim, generator=generator).mul_(spread))
+        self.register_buffer("first", torch.zeros(n_rows, dim))
+        self.register_buffer("second", torch.zeros(n_rows, dim))
         self._gathered: list[tuple[Tensor, Tensor]] = []
 
     def gather(self, rows: Tensor) -> Tensor:
         """Embeddings [n, dim] at distinct rows [n]; where gradients are on, remembered for the next `update`."""
-        taken = self.table[rows]
+        taken = self.table.index_select(0, rows)
         if torch.is_grad_enabled():
             taken.requires_grad_()
             self._gathered.append((rows, taken))
         return taken
+
+    @property
+    def gradients(self) -> list[Tensor]:
+        """The gradients of what was gathered since the last update; changing them changes the update."""
+        return [taken.grad for _, taken in self._gathered if taken.grad is not None]
 
     def update(self, step: int, learning_rate: float, weight_decay: float) -> None:
         """Adam on what was gathered since the last update; `step` counts from 1."""
         for rows, taken in self._gathered:
             if taken.grad is None:
                 continue
-            first = self._first[rows].lerp_(taken.grad, 0.1)
-            second = self._second[rows].mul_(0.999).addcmul_(taken.grad, taken.grad, value=0.001)
-            self._first[rows], self._second[rows] = first, second
-            scale = second.div_(1 - 0.999**step).sqrt_().add_(1e-8)
-            moved = taken.detach().mul_(1 - learning_rate * weight_decay)
-            self.table[rows] = moved.addcdiv_(first.div_(1 - 0.9**step), scale, value=-learning_rate)
+            values, first, second = taken.detach(), self.first.index_select(0, rows), self.second.index_select(0, rows)
+            move_by_adam(values, taken.grad, (first, second), step, learning_rate, weight_decay)
+            for whole, part in ((self.table, values), (self.first, first), (self.second, second)):
+                whole.index_copy_(0, rows, part)
         self._gathered.clear()
 
 
+def move_by_adam(
+    values: Tensor,
+    gradient: Tensor,
+    moments: tuple[Tensor, Tensor],
+    step: int,
+    learning_rate: float,
+    weight_decay: float,
+) -> None:
+    """One step of Adam, in place of `values` and `moments`; weight decay is decoupled (Loshchilov and Hutter 2019)."""
+    first, second = moments
+    first.lerp_(gradient, 0.1)
+    second.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
+    scale = (second / (1 - 0.999**step)).sqrt_().add_(1e-8)
+    values.mul_(1 - learning_rate * weight_decay)
+    values.addcdiv_(first, scale, value=-learning_rate / (1 - 0.9**step))
+
+
 class IdEncoder(nn.Module):
-    """The free embedding itself, at unit length."""
+    """The free embedding itself; at unit length where the score is the cosine."""
+
+    def __init__(self, unit: bool) -> None:
+        super().__init__()
+        self.unit = unit
 
     def forward(self, features: Tensor) -> Tensor:
-        """features [n, dim] -> unit vectors [n, dim]."""
-        return nn.functional.normalize(features, dim=1)
+        """features [n, d] -> vectors [n, d]."""
+        return nn.functional.normalize(features, dim=1) if self.unit else features

@@ -1,25 +1,165 @@
-"""Losses: comes in logits, goes out one number to minimize."""
+"""Losses: comes in the logits of one batch, goes out one number to minimize.
+
+Each has a full form, over every item that a query's user has not touched, and is here computed from the candidates of a
+batch so that its gradient is that of the full form in expectation: a candidate's terms count exp(-log_q) times, for it
+stands for so many items (for softmax, whose sum is inside a logarithm, the bias falls with the number of candidates).
+
+    softmax              -log (e^s⁺ / (e^s⁺ + Σ e^s⁻))       Bengio and Senécal 2008; InfoNCE, van den Oord et al. 2018
+    bilateral_softmax    log Σ e^s⁻ - r⁻¹ log mean e^(r s⁺)   BSL; Wu et al., ICDE 2024
+    bpr                  mean log(1 + e^(s⁻ - s⁺))            Rendle et al., UAI 2009
+    cosine_contrastive   (1 - f⁺) + w mean max(0, f⁻ - m)     SimpleX; Mao et al., CIKM 2021
+
+s are logits, f = temperature × s scores; r = temperature / positive_temperature. A positive competes with negatives
+alone, never with the user's other items. All return the mean over the positives, by their weights.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from recsys_cl.config import LossConfig
 
 # Low enough that exp() of it is 0 in float32 beside any logit, finite so that no gradient becomes NaN.
 MASKED_LOGIT = -1e4
 
 
-def compute_sampled_softmax(
-    positive_logits: Tensor, owners: Tensor, weights: Tensor, candidate_logits: Tensor, hits: tuple[Tensor, Tensor]
-) -> Tensor:
-    """Sampled softmax, also known as InfoNCE (Bengio and Senécal 2008; van den Oord et al. 2018), a query a row.
+@dataclass(frozen=True)
+class Logits:
+    """What a loss takes; it may overwrite `candidates`.
 
-    positive_logits [p] and weights [p], positive j belongs to query owners[j]; candidate_logits [b, c], log_q already
-    subtracted; hits: (queries [h], candidates [h]) that are no negatives (accidental hits, the query's own bag).
-    Each positive competes with the negatives of its query, never with the query's other positives. Returns the mean of
-    the positives' losses, weighted; weights need not sum to 1.
+    candidates [q, c]: a line a query, log_q [c] already subtracted. hits: (queries [h], candidates [h]) that are no
+    negatives: accidental hits, and the user's other items. owners [p]: the query of each positive, ascending; weights
+    [p] above 0. positives [p]: their logits; or columns [p]: where they stand among the candidates. n_others [q]: how
+    many items of the catalog are negatives of the query. shift: 0…c - 1, by chance. temperature: of the logits.
     """
-    negatives = candidate_logits.index_put(hits, candidate_logits.new_tensor(MASKED_LOGIT))  # [b, c]
-    log_negatives = torch.logsumexp(negatives, dim=1)  # [b]
-    losses = torch.logaddexp(log_negatives[owners], positive_logits) - positive_logits  # [p]
-    return (losses * weights).sum() / weights.sum()
+
+    candidates: Tensor
+    log_q: Tensor
+    hits: tuple[Tensor, Tensor]
+    owners: Tensor
+    weights: Tensor
+    n_others: Tensor
+    shift: int
+    temperature: Tensor
+    positives: Tensor | None = None
+    columns: Tensor | None = None
+
+
+def compute_loss(logits: Logits, config: LossConfig) -> Tensor:
+    """The loss of config.kind, a scalar."""
+    return LOSSES[config.kind](logits, config)
+
+
+def compute_softmax(logits: Logits, config: LossConfig) -> Tensor:
+    """Softmax over the catalog or its sample (InfoNCE): each positive against its query's negatives."""
+    del config
+    log_negatives, positives = _contrast(logits)  # [q], [p]
+    losses = torch.logaddexp(log_negatives.index_select(0, logits.owners), positives) - positives
+    return (losses * logits.weights).sum() / logits.weights.sum()
+
+
+def compute_bilateral_softmax(logits: Logits, config: LossConfig) -> Tensor:
+    """The same log-mean-exp for positives as for negatives: a positive that scores low, noise maybe, pulls less.
+
+    Up to log of the number of negatives, which no gradient sees.
+    """
+    log_negatives, positives = _contrast(logits)  # [q], [p]
+    ratio = logits.temperature / config.positive_temperature
+    voices = torch.zeros_like(log_negatives).index_add(0, logits.owners, logits.weights)  # [q]
+    scaled = ratio * positives
+    top = torch.full_like(log_negatives, -torch.inf).scatter_reduce(0, logits.owners, scaled.detach(), "amax")
+    top = torch.where(torch.isfinite(top), top, 0.0)  # a query without a positive
+    heard = torch.exp(scaled - top[logits.owners]) * logits.weights
+    summed = torch.zeros_like(log_negatives).index_add(0, logits.owners, heard)
+    heard_queries = voices > 0
+    log_positives = (summed[heard_queries] / voices[heard_queries]).log() + top[heard_queries]  # [≤ q]
+    losses = log_negatives[heard_queries] - log_positives / ratio
+    return (losses * voices[heard_queries]).sum() / voices.sum()
+
+
+def compute_bpr(logits: Logits, config: LossConfig) -> Tensor:
+    """Each positive against n_pair_negatives of the candidates, which of them by chance; or all, where that is more."""
+    c = logits.candidates.shape[1]
+    positives = _get_positives(logits)  # [p]
+    n_pairs = min(config.n_pair_negatives, c)
+    first = logits.shift + n_pairs * torch.arange(len(positives))
+    columns = (first.unsqueeze(1) + torch.arange(n_pairs)) % c  # [p, n_pairs], each column equally often by `shift`
+    masked = logits.candidates.index_put(logits.hits, logits.candidates.new_tensor(MASKED_LOGIT))
+    negatives = masked[logits.owners.unsqueeze(1), columns] + logits.log_q[columns]
+    stands_for = torch.exp(-logits.log_q)[columns] * (c / n_pairs)  # items
+    costs = (torch.nn.functional.softplus(negatives - positives.unsqueeze(1)) * stands_for).sum(dim=1)
+    losses = costs / logits.n_others[logits.owners].clamp_min(1)
+    return (losses * logits.weights).sum() / logits.weights.sum()
+
+
+def compute_cosine_contrastive(logits: Logits, config: LossConfig) -> Tensor:
+    """Positives are pulled to a score of 1, negatives pushed below the margin."""
+    positives = _get_positives(logits) * logits.temperature  # [p], scores
+    scores = (logits.candidates + logits.log_q) * logits.temperature  # [q, c]
+    scores = scores.index_put(logits.hits, scores.new_tensor(MASKED_LOGIT))
+    costs = torch.relu(scores - config.margin) @ torch.exp(-logits.log_q)  # [q]
+    pushed = config.negative_weight * costs / logits.n_others.clamp_min(1)
+    losses = 1 - positives + pushed[logits.owners]
+    return (losses * logits.weights).sum() / logits.weights.sum()
+
+
+LOSSES: dict[str, Callable[[Logits, LossConfig], Tensor]] = {
+    "softmax": compute_softmax,
+    "bilateral_softmax": compute_bilateral_softmax,
+    "bpr": compute_bpr,
+    "cosine_contrastive": compute_cosine_contrastive,
+}
+
+
+def _get_positives(logits: Logits) -> Tensor:
+    if logits.positives is not None:
+        return logits.positives
+    assert logits.columns is not None
+    return logits.candidates[logits.owners, logits.columns] + logits.log_q[logits.columns]
+
+
+def _contrast(logits: Logits) -> tuple[Tensor, Tensor]:
+    """Log of the summed exponentials of each query's negatives [q], and the logits of the positives [p]."""
+    apply: Callable[..., tuple[Tensor, Tensor]] = _Contrast.apply
+    if logits.columns is None:
+        assert logits.positives is not None
+        return apply(logits.candidates, logits.hits, None, None)[0], logits.positives
+    log_negatives, positives = apply(logits.candidates, logits.hits, logits.owners, logits.columns)
+    return log_negatives, positives + logits.log_q[logits.columns]
+
+
+class _Contrast(torch.autograd.Function):
+    """logsumexp of the unmasked candidates, in the memory of the candidates: three passes over [q, c] there and back,
+    where single operations take a dozen. Positives that are candidates come from, and their gradients go to, the same
+    matrix."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, candidates: Tensor, hits: tuple[Tensor, Tensor], owners: Tensor | None, columns: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        positives = None if columns is None else candidates[owners, columns]
+        candidates.index_put_(hits, candidates.new_tensor(MASKED_LOGIT))
+        top = candidates.amax(dim=1)
+        shares = torch.softmax(candidates, dim=1, out=candidates)
+        # Where everything is masked the shares are even, and mean nothing; their gradient is 0 like that of all hits.
+        log_sums = top - shares.amax(dim=1).log()
+        ctx.save_for_backward(*hits, *(() if columns is None else (owners, columns)))
+        ctx.shares = shares
+        return log_sums, positives
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_sums: Tensor, of_positives: Tensor | None) -> tuple[Tensor | None, ...]:
+        hits, places = ctx.saved_tensors[:2], ctx.saved_tensors[2:]
+        gradient = ctx.shares.mul_(of_sums.unsqueeze(1))
+        gradient.index_put_(hits, gradient.new_tensor(0.0))
+        if places:
+            gradient.index_put_(places, of_positives, accumulate=True)
+        ctx.shares = None  # it has been overwritten
+        return gradient, None, None, None

@@ -1,142 +1,226 @@
 """Two towers: a query is a bag of items (beside a user's free embedding), a candidate is an item; both end in one
 space.
 
-The score of a candidate is the dot product of vectors of `dim` floats: cosine of the taste parts (dim - 1 floats, unit
-length) plus temperature × popularity_weight × log popularity, carried by the candidate's last float, against which a
-query has 1. Divided by the temperature this is the logit that the loss sees.
+The score of a candidate is the dot product of vectors of `dim` floats: the score of the taste parts (see `scores`) plus
+temperature × popularity_weight × log popularity, carried by the candidate's last float, against which a query has 1.
+Divided by the temperature this is the logit that the loss sees.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from recsys_cl.bags import Bags
 from recsys_cl.config import ModelConfig
 from recsys_cl.model.encoders import IdEncoder, RowTable
+from recsys_cl.model.histories import MeanHistory, build_history
+from recsys_cl.model.losses import Logits
+from recsys_cl.model.scores import count_taste_floats, widen_candidates, widen_queries
 from recsys_cl.sampling.batches import Batch
 
-_SPREAD = 0.1  # spread of fresh embeddings; only directions matter, but small vectors turn faster
+_SPREAD = 0.1  # spread of fresh embeddings; only directions matter to the cosine, but small vectors turn faster
 
 
 class QueryTower(nn.Module):
-    """A bag's summed vectors at unit length, plus `user_weight` × the user's free embedding, at unit length again."""
+    """What a bag says, plus `user_weight` × the user's free embedding; each at unit length where the score is the
+    cosine."""
 
-    def __init__(self, user_weight: float) -> None:
+    def __init__(self, history: nn.Module, user_weight: float, unit: bool) -> None:
         super().__init__()
-        self.user_weight = user_weight
+        self.history, self.user_weight, self.unit = history, user_weight, unit
 
-    def forward(self, summed: Tensor, user_vectors: Tensor | None = None) -> Tensor:
-        """summed [b, dim - 1], user_vectors [b, dim - 1] or None for users without an embedding -> [b, dim - 1]."""
-        taste = nn.functional.normalize(summed, dim=1)
+    def forward(self, states: Tensor, user_vectors: Tensor | None = None) -> Tensor:
+        """states [n, d] of the history, user_vectors [n, d] or None for users without an embedding -> [n, d]."""
+        taste = nn.functional.normalize(states, dim=1) if self.unit else states
         if user_vectors is None:
             return taste
-        return nn.functional.normalize(taste + self.user_weight * user_vectors, dim=1)
+        mixed = taste + self.user_weight * user_vectors
+        return nn.functional.normalize(mixed, dim=1) if self.unit else mixed
 
 
-@dataclass(frozen=True)
-class Logits:
-    """What a loss takes: see `losses`. positives [p] of query owners [p] with weights [p]; candidates [b, c]."""
-
-    positives: Tensor
-    owners: Tensor
-    weights: Tensor
-    candidates: Tensor
-    hits: tuple[Tensor, Tensor]
-
-
-class TwoTowers:
+class TwoTowers(nn.Module):
     """The whole model: tables, towers, and the popularity of the items.
 
     tables: `bag` (what a query takes of an item), `item` (candidates; the same table where tied), `user` (where
-    `user_weight` is above 0). item_weights [n_items]: degree^-degree_power, how much an item counts in a bag.
-    log_popularity [n_items]: natural log of an item's users over the mean, with half a user for items with none.
+    `user_weight` is above 0). item_weights [n_items]: how much an item counts in a bag. log_popularity [n_items]:
+    natural log of an item's users over the mean, with half a user for items with none.
     """
+
+    log_popularity: Tensor
+    item_weights: Tensor
 
     def __init__(
         self, n_users: int, popularity: NDArray[np.int64], config: ModelConfig, generator: torch.Generator
     ) -> None:
+        super().__init__()
         self.config = config
-        n_items, dim = len(popularity), config.dim - 1
+        n_items, dim = len(popularity), count_taste_floats(config)
+        unit, ordered = config.score == "cosine", config.history in ("gru", "transformer")
         seen = np.maximum(popularity, 0.5)
-        self.log_popularity = torch.from_numpy(np.log(seen / seen.mean()).astype(np.float32))
-        self.item_weights = torch.from_numpy((seen**-config.degree_power).astype(np.float32))
-        self.bag_table = RowTable(n_items, dim, _SPREAD, generator)
-        self.item_table = self.bag_table if config.tied else RowTable(n_items, dim, _SPREAD, generator)
-        self.user_table = RowTable(n_users, dim, _SPREAD / 3, generator) if config.user_weight else None
-        self.encoder = IdEncoder()
-        self.query_tower = QueryTower(config.user_weight)
+        power = 0.0 if ordered else config.degree_power
+        self.register_buffer("log_popularity", torch.from_numpy(np.log(seen / seen.mean()).astype(np.float32)))
+        self.register_buffer("item_weights", torch.from_numpy((seen**-power).astype(np.float32)))
+        tables = {"bag": RowTable(n_items, dim, _SPREAD, generator)}
+        if not config.tied:
+            tables["item"] = RowTable(n_items, dim, _SPREAD, generator)
+        if config.user_weight:
+            tables["user"] = RowTable(n_users, dim, _SPREAD / 3, generator)
+        self.tables = nn.ModuleDict(tables)
+        self.encoder = IdEncoder(unit)
+        self.query_tower = QueryTower(build_history(dim, config, generator), config.user_weight, unit)
+        start = torch.tensor(math.log(config.temperature))
+        self.log_temperature = nn.Parameter(start, requires_grad=config.learn_temperature)
 
     @property
-    def tables(self) -> dict[str, RowTable]:
-        """The tables that are learned, each once."""
-        named = {"bag": self.bag_table, "item": self.item_table, "user": self.user_table}
-        if self.config.tied:
-            del named["item"]
-        return {name: table for name, table in named.items() if table is not None}
+    def bag_table(self) -> RowTable:
+        """What a query takes of an item."""
+        return cast(RowTable, self.tables["bag"])
 
-    def compute_logits(self, batch: Batch) -> Logits:
-        """Logits of one batch: cosine / temperature + popularity_weight × log popularity, log_q subtracted."""
-        touched = torch.from_numpy(batch.touched)
-        bag_vectors = self.bag_table.gather(touched)  # [t, dim - 1]
-        candidates = bag_vectors if self.config.tied else self.item_table.gather(touched)
+    @property
+    def item_table(self) -> RowTable:
+        """Candidates."""
+        return cast(RowTable, self.tables["bag" if self.config.tied else "item"])
+
+    @property
+    def user_table(self) -> RowTable | None:
+        """Free embeddings of users."""
+        return cast(RowTable, self.tables["user"]) if self.config.user_weight else None
+
+    @property
+    def history_length(self) -> int | None:
+        """How many of a bag's last items are read; None: all."""
+        return self.config.bag_length
+
+    @property
+    def temperature(self) -> Tensor:
+        """Divisor of the score, as it was given or as it has been learned."""
+        return self.log_temperature.exp()
+
+    def get_learned(self) -> dict[str, Tensor]:
+        """Everything that a prediction depends on, by name: the state without the moments of the optimizer."""
+        moments = (".first", ".second")
+        return {name: value for name, value in self.state_dict().items() if not name.endswith(moments)}
+
+    def encode_bags(self, vectors: Tensor, bags: Bags, users: Tensor | None, every_place: bool = False) -> Tensor:
+        """Queries [n, d] of bags over local rows of vectors [t, d], already weighted by item_weights.
+
+        users: free embeddings, one a query, or None. every_place: a query for each place in a bag, in order; else one a
+        bag, an empty bag being a zero state. Of a bag that is one query the last history_length items are read.
+        """
+        if self.history_length is not None and not every_place:
+            bags = bags.keep_last(self.history_length)
+        items = torch.from_numpy(bags.item_rows).long()
+        weights = torch.from_numpy(np.ascontiguousarray(bags.weights)).to(vectors.dtype)
+        history = self.query_tower.history
+        if isinstance(history, MeanHistory) and not every_place:
+            starts = torch.from_numpy(np.ascontiguousarray(bags.offsets[:-1]))
+            summed = nn.functional.embedding_bag(
+                items, vectors, starts, mode="sum", per_sample_weights=weights if weights.numel() else None
+            )
+            totals = np.bincount(np.repeat(np.arange(len(bags)), bags.sizes), bags.weights, len(bags))
+            states = summed / torch.from_numpy(np.maximum(totals, 1e-30)).to(vectors.dtype).unsqueeze(1)
+            return cast(Tensor, self.query_tower(states, users))
+        padded, filled = _pad(vectors, items, weights, bags.sizes)
+        states = history(*padded)  # [b, L, d]
+        states = states[filled] if every_place else _take_last(states, padded[1])
+        return cast(Tensor, self.query_tower(states, users))
+
+    def compute_logits(self, batch: Batch, precision: str = "float32") -> Logits:
+        """Logits of one batch: score / temperature + popularity_weight × log popularity, log_q subtracted."""
+        bag_items, items = torch.from_numpy(batch.bag_items), torch.from_numpy(batch.items)
+        bag_vectors = self.bag_table.gather(bag_items)  # [t, d]
+        candidates = bag_vectors if self.config.tied else self.item_table.gather(items)  # [u, d]
         users = None if self.user_table is None else self.user_table.gather(torch.from_numpy(batch.user_rows))
-        items = torch.from_numpy(batch.bags.item_rows).long()
-        queries = self.query_tower(
-            nn.functional.embedding_bag(
-                items,
-                bag_vectors,
-                torch.from_numpy(batch.bags.offsets[:-1]),
-                mode="sum",
-                per_sample_weights=torch.from_numpy(batch.bags.weights) * self.item_weights[touched][items],
-            ),
-            users,
-        )  # [b, dim - 1]
-        vectors = self.encoder(candidates)  # [t, dim - 1]
-        bias = self.config.popularity_weight * self.log_popularity[touched]  # [t]
-        positives = torch.from_numpy(batch.positives.item_rows).long()  # [p]
+        if users is not None and batch.every_place:
+            users = users.repeat_interleave(torch.from_numpy(batch.bags.sizes), dim=0)
+        weighted = bag_vectors * self.item_weights[bag_items].unsqueeze(1)
+        queries = self.encode_bags(weighted, batch.bags, users, batch.every_place)  # [q, d]
+        queries = widen_queries(queries, self.config.score) / self.temperature
+        vectors = widen_candidates(self.encoder(candidates), self.config.score)  # [u, d or d + 2]
+        bias = self.config.popularity_weight * self.log_popularity[items]  # [u]
+        offered = torch.from_numpy(batch.candidates)  # [c]
+        log_q = torch.from_numpy(batch.log_q).to(bias.dtype)
         sizes = batch.positives.sizes
         owners = torch.from_numpy(np.repeat(np.arange(len(sizes)), sizes))  # [p]
-        # A user's positives together weigh √n: between one vote a user and one vote an event.
-        weights = torch.from_numpy(batch.positives.weights / np.sqrt(np.repeat(sizes, sizes)).astype(np.float32))
-        offered = torch.from_numpy(batch.candidates)  # [c]
-        cosines = queries @ vectors[offered].T  # [b, c]
-        scored = (queries[owners] * vectors[positives]).sum(dim=1)  # [p]
-        temperature = self.config.temperature
+        positives, columns = None, None
+        if batch.columns is None:
+            wanted = torch.from_numpy(batch.positives.item_rows).long()  # [p]
+            asked, found = queries.index_select(0, owners), vectors.index_select(0, wanted)
+            positives = (asked * found).sum(dim=1) + bias[wanted]
+        else:
+            columns = torch.from_numpy(batch.columns)
+        if len(offered) < len(vectors):  # else the candidates are all items of the batch, in their order
+            vectors, bias = vectors.index_select(0, offered), bias[offered]
         return Logits(
-            positives=scored / temperature + bias[positives],
-            owners=owners,
-            weights=weights,
-            candidates=cosines / temperature + (bias[offered] - torch.from_numpy(batch.log_q)),
+            candidates=_multiply(queries, vectors, bias - log_q, precision),
+            log_q=log_q,
             hits=(torch.from_numpy(batch.hit_queries), torch.from_numpy(batch.hit_candidates)),
+            owners=owners,
+            weights=torch.from_numpy(batch.positives.weights).to(bias.dtype),
+            n_others=torch.from_numpy(batch.n_others),
+            shift=batch.shift,
+            temperature=self.temperature,
+            positives=positives,
+            columns=columns,
         )
 
 
 class PaddedQueryTower(nn.Module):
     """The query tower as it is published: padded bags in, no user embedding, the popularity float added."""
 
-    def __init__(self, tower: QueryTower) -> None:
+    def __init__(self, tower: QueryTower, score: str) -> None:
         super().__init__()
-        self.tower = tower
+        self.tower, self.score = tower, score
 
     def forward(self, vectors: Tensor, weights: Tensor) -> Tensor:
-        """vectors [b, length, dim - 1], weights [b, length] (0 where padded) -> queries [b, dim]."""
-        taste = self.tower((vectors * weights.unsqueeze(2)).sum(dim=1))
+        """vectors [b, L, bag_dim], weights [b, L] (0 where a bag has ended) -> queries [b, dim]."""
+        taste = self.tower(_take_last(self.tower.history(vectors, weights), weights))
+        taste = widen_queries(taste, self.score, with_length=False)
         return torch.cat((taste, torch.ones_like(taste[:, :1])), dim=1)
 
 
 class PublishedCandidateTower(nn.Module):
     """The candidate tower as it is published: an item's embedding and log popularity in, its vector out."""
 
-    def __init__(self, encoder: Callable[[Tensor], Tensor], config: ModelConfig) -> None:
+    def __init__(self, encoder: Callable[[Tensor], Tensor], config: ModelConfig, temperature: float) -> None:
         super().__init__()
-        self.encoder = encoder
-        self.scale = config.temperature * config.popularity_weight
+        self.encoder, self.score = encoder, config.score
+        self.scale = temperature * config.popularity_weight
 
     def forward(self, vectors: Tensor, log_popularity: Tensor) -> Tensor:
-        """vectors [n, dim - 1], log_popularity [n] -> candidates [n, dim]."""
-        return torch.cat((self.encoder(vectors), (self.scale * log_popularity).unsqueeze(1)), dim=1)
+        """vectors [n, d], log_popularity [n] -> candidates [n, dim]."""
+        taste = widen_candidates(self.encoder(vectors), self.score, with_length=False)
+        return torch.cat((taste, (self.scale * log_popularity).unsqueeze(1)), dim=1)
+
+
+def _pad(
+    vectors: Tensor, items: Tensor, weights: Tensor, sizes: NDArray[np.int64]
+) -> tuple[tuple[Tensor, Tensor], Tensor]:
+    """Bags as (vectors [b, L, d], weights [b, L]) and which places are filled [b, L]."""
+    length = max(1, int(sizes.max(initial=0)))
+    filled = torch.from_numpy(np.arange(length) < sizes[:, None])
+    rows, heard = torch.zeros(filled.shape, dtype=torch.long), torch.zeros(filled.shape, dtype=weights.dtype)
+    rows[filled], heard[filled] = items, weights
+    spread = nn.functional.embedding(rows, vectors) if len(vectors) else vectors.new_zeros(*filled.shape, 0)
+    return (spread, heard), filled
+
+
+def _take_last(states: Tensor, weights: Tensor) -> Tensor:
+    """The state of each bag at its last filled place [b, d]; 0 for a bag without any."""
+    n_filled = (weights > 0).sum(dim=1)  # [b]
+    last = (n_filled - 1).clamp_min(0).view(-1, 1, 1).expand(-1, 1, states.shape[2])
+    return states.gather(1, last).squeeze(1) * (n_filled > 0).unsqueeze(1)
+
+
+def _multiply(queries: Tensor, vectors: Tensor, bias: Tensor, precision: str) -> Tensor:
+    """queries [q, d] · vectors [c, d] + bias [c]: logits [q, c]."""
+    if precision == "bfloat16":
+        return (queries.bfloat16() @ vectors.bfloat16().T).to(bias.dtype) + bias
+    return torch.addmm(bias, queries, vectors.T)

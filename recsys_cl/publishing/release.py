@@ -38,6 +38,7 @@ class ReleaseFacts:
     data_fingerprint: str
     n_events: int
     popularity_dim: int | None
+    history_length: int | None
     ann_recall: float
     metrics: dict[str, Any]
     gate_reasons: list[str] = field(default_factory=list)
@@ -130,6 +131,7 @@ def _describe(staging: Path, parts: ReleaseParts, facts: ReleaseFacts, parent: s
         dim=parts.item_vectors.shape[1],
         bag_dim=parts.bag_vectors.shape[1],
         popularity_dim=facts.popularity_dim,
+        history_length=facts.history_length,
         index=parts.index.facts,
         ann_recall=facts.ann_recall,
         metrics=facts.metrics,

@@ -1,8 +1,18 @@
-"""Negatives: comes in the popularity of the items, goes out candidates shared by a batch, with their log_q.
+"""Negatives: comes in how often items are touched, goes out candidates shared by a batch, with their log_q.
 
-The softmax over the catalog is estimated from a sample: each candidate's logit is lowered by log_q, the log of how
+A sum over the catalog is estimated from the candidates: each candidate's logit is lowered by log_q, the log of how
 often the sampler is expected to offer it (logQ correction; Bengio and Senécal 2008; Yi et al., RecSys 2019), so that
-its exponentials sum to the catalog's in expectation. A catalog no larger than the sample is taken whole: log_q 0.
+exponentials sum to the catalog's in expectation. Five kinds of candidates:
+
+    popularity   drawn by popularity^power        uniform   the same with power 0
+    in_batch     the positives of the other users of the batch (Yi et al.), offered as often as a user who holds them
+                 is in the batch and they fall among the user's positives
+    mixed        both (Yang et al., WWW 2020)
+    hard         beside drawn ones, those that the model scores high (ANCE; Xiong et al., ICLR 2021). They are not
+                 drawn but there for certain: log_q 0, and drawn ones among them do not count. The sum stays the
+                 catalog's in expectation, and its largest terms are exact.
+
+A catalog no larger than the sample is taken whole, log_q 0, unless the kind is in_batch.
 """
 
 from __future__ import annotations
@@ -11,6 +21,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from recsys_cl.config import SamplingConfig
 
 
 @dataclass(frozen=True)
@@ -23,44 +35,69 @@ class Candidates:
 
 @dataclass(frozen=True)
 class NegativeSampler:
-    """Draws items with probability proportional to popularity^power; items without events are never drawn.
+    """Gives each batch its candidates; items without events are never among them.
 
-    cumulative [n_items] float64 ends at 1; log_probability [n_items] float64, -inf for items that are never drawn.
+    drawable [n_drawable]: rows of items with events, ascending. cumulative [n_drawable] float64, ends at 1, and
+    probability [n_items] float64: of one draw. offers [n_items] float64: how often an item is a positive when every
+    user is drawn once. n_negatives: draws, 0 for in_batch.
     """
 
+    kind: str
+    drawable: NDArray[np.int64]
     cumulative: NDArray[np.float64]
-    log_probability: NDArray[np.float64]
+    probability: NDArray[np.float64]
+    offers: NDArray[np.float64]
     n_negatives: int
 
     @property
     def takes_all(self) -> bool:
         """Whether the catalog is small enough to be taken whole."""
-        return self.n_negatives >= len(self.cumulative)
+        return self.kind != "in_batch" and self.n_negatives >= len(self.drawable)
 
-    def draw(self, rng: np.random.Generator) -> Candidates:
-        """Candidates for one batch: `n_negatives` draws with replacement, repeats merged.
+    def draw(
+        self,
+        rng: np.random.Generator,
+        positives: NDArray[np.integer],
+        batch_share: float,
+        hard: NDArray[np.integer] | None = None,
+    ) -> Candidates:
+        """Candidates for one batch.
 
-        A row drawn r times stands once, its log_q lowered by log r: the sum of exponentials is the same.
+        positives [p]: item rows of all its positives. batch_share: the chance of another user to be in it. hard: item
+        rows chosen for a high score. A row offered r times stands once, its log_q lowered by log r.
         """
-        n_items = len(self.cumulative)
         if self.takes_all:
-            return Candidates(np.arange(n_items), np.zeros(n_items, dtype=np.float32))
-        drawn = np.searchsorted(self.cumulative, rng.random(self.n_negatives), side="right")
-        rows, repeats = np.unique(np.minimum(drawn, n_items - 1), return_counts=True)
-        log_q = np.log(self.n_negatives) + self.log_probability[rows] - np.log(repeats)
-        return Candidates(rows, log_q.astype(np.float32))
+            return Candidates(self.drawable, np.zeros(len(self.drawable), dtype=np.float32))
+        n_items = len(self.probability)
+        times, expected = np.zeros(n_items), np.zeros(n_items)
+        if self.kind != "in_batch":
+            drawn = np.searchsorted(self.cumulative, rng.random(self.n_negatives), side="right")
+            times += np.bincount(self.drawable[np.minimum(drawn, len(self.drawable) - 1)], minlength=n_items)
+            expected += self.n_negatives * self.probability
+        if self.kind in ("in_batch", "mixed"):
+            times += np.bincount(positives, minlength=n_items)
+            expected += batch_share * self.offers
+        if hard is not None and len(hard):
+            times[hard] = expected[hard] = 1.0
+        rows = np.flatnonzero(times)
+        return Candidates(rows, np.log(expected[rows] / times[rows]).astype(np.float32))
 
 
-def build_negative_sampler(popularity: NDArray[np.int64], power: float, n_negatives: int) -> NegativeSampler:
-    """popularity [n_items]: users of each item; power 0 is uniform over the items with users. Memory: 16 bytes an item.
+def build_negative_sampler(
+    popularity: NDArray[np.int64], offers: NDArray[np.float64], config: SamplingConfig
+) -> NegativeSampler:
+    """popularity [n_items]: users of each item; offers as in `NegativeSampler`. Memory: 32 bytes an item.
 
     Raises ValueError where no item has a user.
     """
-    weights = np.where(popularity > 0, popularity.astype(np.float64) ** power, 0.0)
-    if weights.sum() <= 0:
+    drawable = np.flatnonzero(popularity > 0)
+    if not len(drawable):
         raise ValueError("no item has an event to draw it by")
-    probability = weights / weights.sum()
-    cumulative = np.cumsum(probability)
+    power = 0.0 if config.negatives == "uniform" else config.popularity_power
+    weights = popularity[drawable].astype(np.float64) ** power
+    probability = np.zeros(len(popularity))
+    probability[drawable] = weights / weights.sum()
+    cumulative = np.cumsum(probability[drawable])
     cumulative /= cumulative[-1]
-    with np.errstate(divide="ignore"):
-        return NegativeSampler(cumulative, np.log(probability), n_negatives)
+    n_negatives = 0 if config.negatives == "in_batch" else config.n_negatives
+    return NegativeSampler(config.negatives, drawable, cumulative, probability, offers, n_negatives)

@@ -139,18 +139,20 @@ class Release:
         return self._describe(self.search(self.parts.user_vectors[row], k, self.get_seen(row, include_seen)))
 
     def answer_history(self, history: list[str], k: int = 10, include_seen: bool = False) -> list[Answer]:
-        """The k best items for somebody with this history of item ids. Raises UnknownIdError naming every id that is
-        not in the catalog, and InputError for an empty history."""
+        """The k best items for somebody with this history of item ids, oldest first. Raises UnknownIdError naming every
+        id that is not in the catalog, and InputError for an empty history."""
         self.check_k(k)
         _, bags = self._read_histories(history)
         return self._describe(self.search(self.encode_bags(bags), k, _empty_bags(1) if include_seen else bags))
 
     def encode_bags(self, bags: Bags) -> NDArray[np.float32]:
-        """Query vectors [n_bags, dim] of bags of item rows, as the query tower makes them."""
+        """Query vectors [n_bags, dim] of bags of item rows, oldest first, as the query tower makes them."""
         with self._lock:
             if QUERY_TOWER not in self._towers:
                 path = self.parts.files[QUERY_TOWER]
                 self._towers[QUERY_TOWER] = QueryTower(path, self.manifest.bag_dim, self.manifest.dim)
+        if self.manifest.history_length is not None:
+            bags = bags.keep_last(self.manifest.history_length)
         return self._towers[QUERY_TOWER].encode(bags, self.parts.bag_vectors)
 
     def encode_items(self, rows: NDArray[np.integer]) -> NDArray[np.float32]:

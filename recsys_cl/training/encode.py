@@ -7,22 +7,24 @@ import torch
 from numpy.typing import NDArray
 
 from recsys_cl.bags import Bags
+from recsys_cl.model.scores import widen_queries
 from recsys_cl.model.towers import PublishedCandidateTower, TwoTowers
 
 _BLOCK_BAGS = 8192
+_BLOCK_FLOATS = 1 << 24  # of padded bags: 64 MiB
 
 
 @torch.no_grad()
 def encode_candidates(model: TwoTowers) -> NDArray[np.float32]:
-    """Vectors of all items [n_items, dim]: taste at unit length, then the popularity float."""
-    tower = PublishedCandidateTower(model.encoder, model.config)
+    """Vectors of all items [n_items, dim]: taste, then the popularity float."""
+    tower = PublishedCandidateTower(model.encoder, model.config, float(model.temperature))
     vectors: NDArray[np.float32] = tower(model.item_table.table, model.log_popularity).numpy()
     return vectors
 
 
 @torch.no_grad()
 def encode_bag_vectors(model: TwoTowers) -> NDArray[np.float32]:
-    """What the query tower takes of each item [n_items, dim - 1], weighted by degree^-degree_power."""
+    """What the query tower takes of each item [n_items, bag_dim], weighted by `item_weights`."""
     vectors: NDArray[np.float32] = (model.bag_table.table * model.item_weights.unsqueeze(1)).numpy()
     return vectors
 
@@ -33,21 +35,26 @@ def encode_queries(model: TwoTowers, bags: Bags, user_rows: NDArray[np.int64] | 
 
     A user without any event has no direction: the taste part is zero (or the free embedding), popularity decides.
     """
+    training = model.training
+    model.eval()
     out = np.empty((len(bags), model.config.dim), dtype=np.float32)
-    for start in range(0, len(bags), _BLOCK_BAGS):
-        rows = np.arange(start, min(start + _BLOCK_BAGS, len(bags)))
-        block = bags.take(rows)
-        items = torch.from_numpy(block.item_rows).long()
-        summed = torch.nn.functional.embedding_bag(
-            items,
-            model.bag_table.table,
-            torch.from_numpy(block.offsets[:-1]),
-            mode="sum",
-            per_sample_weights=torch.from_numpy(block.weights) * model.item_weights[items],
-        )
+    vectors = torch.from_numpy(encode_bag_vectors(model))
+    for rows in _list_blocks(model, bags):
         users = None
         if model.user_table is not None and user_rows is not None:
             users = model.user_table.table[torch.from_numpy(user_rows[rows])]
-        out[rows, :-1] = model.query_tower(summed, users).numpy()
+        taste = model.encode_bags(vectors, bags.take(rows), users)
+        out[rows, :-1] = widen_queries(taste, model.config.score, with_length=False).numpy()
     out[:, -1] = 1.0
+    model.train(training)
     return out
+
+
+def _list_blocks(model: TwoTowers, bags: Bags) -> list[NDArray[np.int64]]:
+    """Rows of bags to encode together; where bags are padded, those of like size, as many as memory allows."""
+    rows, step = np.arange(len(bags)), _BLOCK_BAGS
+    if model.history_length is not None:
+        rows = np.argsort(bags.sizes, kind="stable")
+        longest = max(1, min(int(bags.sizes.max(initial=1)), model.history_length))
+        step = max(1, min(_BLOCK_BAGS, _BLOCK_FLOATS // (longest * max(longest, 4 * model.config.dim))))
+    return [rows[start : start + step] for start in range(0, len(rows), step)]

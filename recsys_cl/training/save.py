@@ -8,34 +8,47 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.export import Dim
 
+from recsys_cl.model.scores import count_taste_floats
 from recsys_cl.model.towers import PaddedQueryTower, PublishedCandidateTower, TwoTowers
 
 Inputs = dict[str, tuple[Tensor, int]]
 """Name of an input -> (an example, how many of its leading dimensions may vary)."""
+TOWERS = "towers.safetensors"
 
 
 def save_towers(model: TwoTowers, folder: Path) -> None:
     """Write query_tower.onnx, candidate_tower.onnx and towers.safetensors into `folder`; some seconds."""
-    dim = model.config.dim - 1
+    model.eval()
+    dim = count_taste_floats(model.config)
     _save_onnx(
-        PaddedQueryTower(model.query_tower),
+        PaddedQueryTower(model.query_tower, model.config.score),
         {"vectors": (torch.rand(2, 3, dim), 2), "weights": (torch.ones(2, 3), 2)},
         "query",
         folder / "query_tower.onnx",
     )
     _save_onnx(
-        PublishedCandidateTower(model.encoder, model.config),
+        PublishedCandidateTower(model.encoder, model.config, float(model.temperature)),
         {"vectors": (torch.rand(2, dim), 1), "log_popularity": (torch.rand(2), 1)},
         "candidate",
         folder / "candidate_tower.onnx",
     )
-    tensors = {f"{name}_table": table.table for name, table in model.tables.items()}
-    tensors |= {"log_popularity": model.log_popularity, "item_weights": model.item_weights}
-    save_file(tensors, folder / "towers.safetensors")
+    save_file(model.get_learned(), folder / TOWERS)
+
+
+def load_towers(model: TwoTowers, folder: Path) -> None:
+    """Give a model of the same configuration, users and items what `save_towers` wrote.
+
+    Raises ValueError where names or shapes are those of another one.
+    """
+    found = load_file(folder / TOWERS)
+    expected = {name: tuple(value.shape) for name, value in model.get_learned().items()}
+    if expected != {name: tuple(value.shape) for name, value in found.items()}:
+        raise ValueError(f"{folder / TOWERS} holds {sorted(found)}, of a model with other settings, users or items")
+    model.load_state_dict(found, strict=False)  # the moments of the optimizer are not part of it
 
 
 def _save_onnx(module: nn.Module, inputs: Inputs, output: str, path: Path) -> None:

@@ -1,16 +1,18 @@
 """The training loop: comes in interactions and the configuration, goes out a trained model and its history.
 
-One function, `train`. It knows nothing of retrieval: how good the vectors are it learns from a callable
-`(query_vectors, item_vectors) -> a value for each judged user` that its caller passes in. Seeded: same
-interactions, same configuration, same machine, same vectors bit for bit.
+One function, `train`. It knows nothing of retrieval: how good the vectors are, and which items a query is near, it
+learns from callables that its caller passes in. Seeded: same interactions, same configuration, same machine, same
+vectors bit for bit, also where it was killed in between and went on from a checkpoint.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,18 +20,26 @@ import torch
 from numpy.typing import NDArray
 
 from recsys_cl.bags import Bags
-from recsys_cl.config import Config, TrainingConfig
-from recsys_cl.errors import InputError
+from recsys_cl.config import Config
+from recsys_cl.errors import ConfigError, InputError, RefusedError
 from recsys_cl.interactions.table import Interactions
-from recsys_cl.model.losses import compute_sampled_softmax
+from recsys_cl.model.histories import Dropout
+from recsys_cl.model.losses import compute_loss
 from recsys_cl.model.towers import TwoTowers
 from recsys_cl.progress import Progress, report_nothing
 from recsys_cl.sampling.batches import Batch, BatchDrawer
 from recsys_cl.sampling.negatives import build_negative_sampler
 from recsys_cl.sampling.pairs import build_pair_source
+from recsys_cl.training.checkpoint import Checkpoints, Snapshot, name_training
 from recsys_cl.training.encode import encode_candidates, encode_queries
+from recsys_cl.training.mining import Mine, mine_hard
+from recsys_cl.training.optimizer import Optimizer
+from recsys_cl.training.steps import StepLog
+from recsys_cl.training.stopping import EarlyStop
 
 Vectors = NDArray[np.float32]
+DIVERGED_REMEDY = "look for absurd weights in the log, lower training.learning_rate, or raise model.temperature"
+_DROPOUT = 3  # a stream of chance beside those of the batches
 
 
 @dataclass(frozen=True)
@@ -42,123 +52,180 @@ class Validation:
 
 
 @dataclass(frozen=True)
+class Hooks:
+    """What a training may use of the world: validation; mine, the search for hard negatives; progress; the files of
+    its checkpoint and of its step log, None for none."""
+
+    validation: Validation | None = None
+    mine: Mine | None = None
+    progress: Progress = report_nothing
+    checkpoint: Path | None = None
+    steps: Path | None = None
+
+
+@dataclass(frozen=True)
 class Trained:
     """model: as it stood at the validation that was chosen, or at the end; n_steps: steps taken to get there.
 
-    history: one entry a validation or epoch: `{"epoch", "step", "loss", "recall", "seconds"}`.
+    history: one entry an epoch: `{"epoch", "step", "loss", "seconds"}`, and `"recall"` after a validation.
     """
 
     model: TwoTowers
     n_steps: int
+    history: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One step, as the step log tells it."""
+
+    loss: float
+    learning_rate: float
+    temperature: float
+    n_positives: int
+
+
+@dataclass
+class _Counters:
+    """Where the loop stands: steps taken, and of the epoch under way its summed loss; positives and seconds so far."""
+
+    step: int = 0
+    loss: float = 0.0
+    n_positives: int = 0
+    seconds: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
-def train(
-    interactions: Interactions,
-    config: Config,
-    *,
-    n_steps: int | None = None,
-    validation: Validation | None = None,
-    progress: Progress = report_nothing,
-) -> Trained:
-    """Train on all of `interactions`, for `n_steps` steps, or until `validation` turns worse, or all epochs.
+def train(interactions: Interactions, config: Config, *, n_steps: int | None = None, hooks: Hooks = Hooks()) -> Trained:
+    """Train on all of `interactions`, for `n_steps` steps, or until validation turns worse, or all epochs.
 
-    Small logs are passed over more often than `epochs`, until `least_steps` steps are taken. The step size falls in a
-    line from `learning_rate` to 0 over all of them, wherever training stops, so that `n_steps` steps mean the same with
-    and without validation. Cost: a step takes time and memory of batch_users × n_negatives
-    floats; the tables 12 bytes a float. Raises InputError where no user has two distinct items.
+    Small logs are passed over more often than `epochs`, until `least_steps` steps are taken. The step size follows its
+    schedule over all of them, wherever training stops, so that `n_steps` steps mean the same with and without
+    validation. Cost: a step takes time and memory of queries × candidates floats; the tables 12 bytes a float. Raises
+    InputError where no user has two distinct items, ConfigError where hard negatives are wanted without `mine`.
     """
-    training = config.training
-    _set_threads(training)
-    rng = np.random.default_rng(training.seed)
+    _set_threads(config)
+    training, seed = config.training, config.training.seed
     popularity = interactions.count_users()
-    model = TwoTowers(interactions.n_users, popularity, config.model, torch.Generator().manual_seed(training.seed))
-    sampling = config.sampling
-    sampler = build_negative_sampler(popularity, sampling.popularity_power, sampling.n_negatives)
-    source = build_pair_source(interactions, sampling)
-    drawer = BatchDrawer(source, sampler, sampling)
-    steps_an_epoch = drawer.count_steps(training.batch_users)
-    if not steps_an_epoch:
+    model = TwoTowers(interactions.n_users, popularity, config.model, torch.Generator().manual_seed(seed))
+    drawer = _build_drawer(interactions, popularity, config, model)
+    epochs = max(training.epochs, -(-max(training.least_steps, n_steps or 0) // drawer.steps_an_epoch))
+    total = drawer.steps_an_epoch * epochs
+    validate_every = training.validate_every * max(1, epochs // training.epochs)
+    optimizer, stop, at = Optimizer(model, training, total), EarlyStop(model, training.patience), _Counters()
+    dropouts = [module for module in model.modules() if isinstance(module, Dropout)]
+    key = name_training(interactions, config, n_steps) if hooks.checkpoint else ""
+    checkpoints = Checkpoints(hooks.checkpoint, key, training.checkpoint_seconds)
+    at = _restore(checkpoints.read(), model, optimizer, drawer, stop) or at
+    started = time.perf_counter() - at.seconds
+    model.train()
+    with StepLog(hooks.steps) as log:
+        log.open(at.step)
+        while at.step < (n_steps or total) and not stop.ended:
+            epoch, place = divmod(at.step, drawer.steps_an_epoch)
+            if place == 0 and config.sampling.negatives == "hard" and epoch % config.sampling.mine_every == 0:
+                _mine(drawer, model, config, hooks)
+            batch = drawer.draw(at.step)
+            at.step += 1
+            _seed_dropout(dropouts, seed, at.step)
+            taken = _take_step(model, batch, optimizer, at.step, config)
+            at.loss, at.n_positives = at.loss + taken.loss, at.n_positives + taken.n_positives
+            at.seconds = time.perf_counter() - started
+            pace = at.n_positives / at.seconds
+            log.write(step=at.step, epoch=epoch + 1, **asdict(taken), positives_per_second=pace, seconds=at.seconds)
+            note = f"loss {taken.loss:.3f}, {pace:,.0f} positives/s{stop.describe()}"
+            hooks.progress("training", at.step, n_steps or total, note)
+            if place + 1 == drawer.steps_an_epoch or at.step == n_steps:
+                entry = {"epoch": epoch + 1, "step": at.step, "loss": at.loss / (place + 1), "seconds": at.seconds}
+                at.loss = 0.0
+                at.history.append(entry)
+                judged = (epoch + 1) % validate_every == 0 or epoch + 1 == epochs
+                if hooks.validation is not None and judged and at.step != n_steps:
+                    values = _validate(model, drawer.source.histories, hooks.validation)
+                    entry["recall"] = float(values.mean())
+                    log.write(step=at.step, epoch=epoch + 1, recall=entry["recall"], seconds=at.seconds)
+                    stop.note(values, at.step)
+            if checkpoints.is_due():
+                log.flush()
+                checkpoints.write(_snapshot(model, optimizer, drawer, stop, at))
+    return Trained(model.eval(), stop.restore() if hooks.validation is not None else at.step, at.history)
+
+
+def _build_drawer(
+    interactions: Interactions, popularity: NDArray[np.int64], config: Config, model: TwoTowers
+) -> BatchDrawer:
+    most_items = None
+    if config.sampling.positives == "next" and model.history_length is not None:
+        most_items = model.history_length + 1
+    source = build_pair_source(interactions, config.sampling, most_items)
+    if not len(source.user_rows):
         raise InputError("no user has two distinct items", "users with a bag and a positive", "use a longer log")
-    epochs = max(training.epochs, -(-max(training.least_steps, n_steps or 0) // steps_an_epoch))
-    total, validate_every = steps_an_epoch * epochs, training.validate_every * max(1, epochs // training.epochs)
-    stop = _EarlyStop(model, training.patience)
-    history: list[dict[str, Any]] = []
-    step, n_pairs, started = 0, 0, time.perf_counter()
-    losses: list[float] = []
-    for epoch in range(1, epochs + 1):
-        losses.clear()
-        for batch in drawer.draw_epoch(training.batch_users, rng):
-            step += 1
-            losses.append(_take_step(model, batch, step, max(1 - step / (total + 1), 0.0), training))
-            n_pairs += len(batch.positives.item_rows)
-            seconds = time.perf_counter() - started
-            note = f"loss {losses[-1]:.3f}, {n_pairs / seconds:,.0f} positives/s{stop.describe()}"
-            progress("training", step, n_steps or total, note)
-            if step == n_steps:
-                break
-        entry = {"epoch": epoch, "step": step, "loss": float(np.mean(losses)), "seconds": time.perf_counter() - started}
-        history.append(entry)
-        if step == n_steps:
-            break
-        if validation is not None and (epoch % validate_every == 0 or epoch == epochs):
-            values = _validate(model, source.bags, validation)
-            entry["recall"] = float(values.mean())
-            if stop.note(values, step):
-                break
-    if validation is not None:
-        step = stop.restore()
-    return Trained(model, step, history)
+    sampler = build_negative_sampler(popularity, source.offers, config.sampling)
+    return BatchDrawer(source, sampler, config.training.batch_users, config.training.seed, config.model.tied)
 
 
-def _take_step(model: TwoTowers, batch: Batch, step: int, decay: float, config: TrainingConfig) -> float:
-    logits = model.compute_logits(batch)
-    loss = compute_sampled_softmax(logits.positives, logits.owners, logits.weights, logits.candidates, logits.hits)
+def _take_step(model: TwoTowers, batch: Batch, optimizer: Optimizer, step: int, config: Config) -> _Step:
+    loss = compute_loss(model.compute_logits(batch, config.training.precision), config.loss)
     torch.autograd.backward(loss)
-    for table in model.tables.values():
-        table.update(step, config.learning_rate * decay, config.weight_decay)
-    return float(loss.detach())
+    learning_rate = optimizer.update(step)
+    value = float(loss.detach())
+    if not math.isfinite(value):
+        raise RefusedError("training diverged", [f"the loss of step {step} is {value}"], DIVERGED_REMEDY)
+    return _Step(value, learning_rate, float(model.temperature.detach()), batch.n_positives)
 
 
-def _validate(model: TwoTowers, bags: Bags, validation: Validation) -> NDArray[np.float64]:
-    queries = encode_queries(model, bags.take(validation.user_rows), validation.user_rows)
+def _mine(drawer: BatchDrawer, model: TwoTowers, config: Config, hooks: Hooks) -> None:
+    """Find new hard negatives; a catalog that is taken whole needs none."""
+    if drawer.sampler.takes_all:
+        return
+    if hooks.mine is None:
+        raise ConfigError("sampling.negatives is hard, but there is nothing to search with", "a function `mine`")
+    source = drawer.source
+    drawer.hard = mine_hard(model, source.histories, source.user_rows, config.sampling, hooks.mine)
+
+
+def _validate(model: TwoTowers, histories: Bags, validation: Validation) -> NDArray[np.float64]:
+    queries = encode_queries(model, histories.take(validation.user_rows), validation.user_rows)
     return validation.measure(queries, encode_candidates(model))
 
 
-class _EarlyStop:
-    """Keeps the tables of the latest validation that is not worse than the best by more than chance, and stops after
-    `patience` in a row that are: few users say little, and a longer training, its steps fallen further, is safer.
-
-    Chance is the standard error of the mean paired difference over the users (Breiman et al. 1984, the 1-SE rule).
-    """
-
-    def __init__(self, model: TwoTowers, patience: int) -> None:
-        self._model, self._patience = model, patience
-        self._best, self._step, self._waited = np.array([-np.inf]), 0, 0
-        self._kept: dict[str, torch.Tensor] = {}
-
-    def note(self, values: NDArray[np.float64], step: int) -> bool:
-        """Take note of a validation [n_users]; true where training should stop."""
-        if values.mean() >= self._best.mean():
-            self._best = values
-        lost = self._best - values
-        if lost.mean() > lost.std() / np.sqrt(len(lost)):
-            self._waited += 1
-            return self._waited >= self._patience
-        self._step, self._waited = step, 0
-        self._kept = {name: table.table.clone() for name, table in self._model.tables.items()}
-        return False
-
-    def restore(self) -> int:
-        """Put the kept tables back; gives the step they stood at."""
-        for name, table in self._kept.items():
-            self._model.tables[name].table.copy_(table)
-        return self._step
-
-    def describe(self) -> str:
-        """The best value so far, for people."""
-        return f", best recall {self._best.mean():.4f}" if self._kept else ""
+def _snapshot(model: TwoTowers, optimizer: Optimizer, drawer: BatchDrawer, stop: EarlyStop, at: _Counters) -> Snapshot:
+    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    tensors |= {f"optimizer.{name}": value for name, value in optimizer.get_state().items()}
+    tensors |= {f"stop.{name}": value for name, value in stop.get_tensors().items()}
+    if drawer.hard is not None:
+        tensors["hard.offsets"] = torch.from_numpy(drawer.hard.offsets)
+        tensors["hard.item_rows"] = torch.from_numpy(drawer.hard.item_rows)
+    return Snapshot(tensors, {"counters": asdict(at), "stop": stop.get_figures()})
 
 
-def _set_threads(config: TrainingConfig) -> None:
-    torch.set_num_threads(config.n_threads or len(os.sched_getaffinity(0)))
+def _restore(
+    snapshot: Snapshot | None, model: TwoTowers, optimizer: Optimizer, drawer: BatchDrawer, stop: EarlyStop
+) -> _Counters | None:
+    """Put everything back; None where there is nothing to go on from."""
+    if snapshot is None:
+        return None
+    parts: dict[str, dict[str, torch.Tensor]] = {"model": {}, "optimizer": {}, "stop": {}, "hard": {}}
+    for name, value in snapshot.tensors.items():
+        part, _, rest = name.partition(".")
+        parts[part][rest] = value
+    model.load_state_dict(parts["model"])
+    optimizer.set_state(parts["optimizer"])
+    stop.set_state(parts["stop"], snapshot.figures["stop"])
+    if parts["hard"]:
+        rows = parts["hard"]["item_rows"].numpy()
+        drawer.hard = Bags(parts["hard"]["offsets"].numpy(), rows, np.ones(len(rows), dtype=np.float32))
+    return _Counters(**snapshot.figures["counters"])
+
+
+def _seed_dropout(dropouts: Sequence[Dropout], seed: int, step: int) -> None:
+    """One stream of chance for all of them, which depends on seed and step alone."""
+    if dropouts:
+        generator = torch.Generator()
+        generator.manual_seed(int(np.random.SeedSequence([seed, _DROPOUT, step]).generate_state(1)[0]))
+        for dropout in dropouts:
+            dropout.generator = generator
+
+
+def _set_threads(config: Config) -> None:
+    torch.set_num_threads(config.training.n_threads or len(os.sched_getaffinity(0)))

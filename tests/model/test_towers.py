@@ -1,18 +1,14 @@
-"""Towers: unit length, the popularity float, a score that is the loss's logit times the temperature."""
+"""Towers: the popularity float, and tables that move where they are touched."""
 
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 
 from recsys_cl.bags import Bags
-from recsys_cl.config import ModelConfig, SamplingConfig
+from recsys_cl.config import ModelConfig
 from recsys_cl.model.encoders import RowTable
 from recsys_cl.model.towers import TwoTowers
-from recsys_cl.sampling.batches import BatchDrawer
-from recsys_cl.sampling.negatives import build_negative_sampler
-from recsys_cl.sampling.pairs import PairSource
 from recsys_cl.training.encode import encode_candidates, encode_queries
 
 POPULARITY = np.array([5, 1, 3, 0, 2, 2])
@@ -20,29 +16,6 @@ POPULARITY = np.array([5, 1, 3, 0, 2, 2])
 
 def build(**settings: float) -> TwoTowers:
     return TwoTowers(3, POPULARITY, ModelConfig(dim=8, **settings), torch.Generator().manual_seed(0))  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("tied", [False, True])
-@pytest.mark.parametrize("user_weight", [0.0, 0.7])
-def test_published_scores_are_the_logits_of_training(tied: bool, user_weight: float) -> None:
-    model = build(tied=tied, user_weight=user_weight)
-    bags = Bags(
-        np.array([0, 3, 5, 8]), np.array([0, 1, 2, 0, 4, 1, 2, 4], dtype=np.int32), np.ones(8, dtype=np.float32)
-    )
-    drawer = BatchDrawer(
-        PairSource(bags, None, 0), build_negative_sampler(POPULARITY, 0.75, 6), SamplingConfig(n_negatives=6)
-    )
-    batch = drawer.draw(np.array([0, 1, 2]), np.random.default_rng(0))
-    logits = model.compute_logits(batch)
-    local = Bags(batch.bags.offsets, batch.touched[batch.bags.item_rows].astype(np.int32), batch.bags.weights)
-    scores = encode_queries(model, local, batch.user_rows) @ encode_candidates(model).T
-    assert np.allclose(scores / model.config.temperature, logits.candidates.detach().numpy(), atol=1e-5)
-    positives = batch.touched[batch.positives.item_rows]
-    assert np.allclose(
-        scores[logits.owners.numpy(), positives] / model.config.temperature,
-        logits.positives.detach().numpy(),
-        atol=1e-5,
-    )
 
 
 def test_taste_has_unit_length_and_the_last_float_carries_popularity() -> None:

@@ -121,6 +121,7 @@ def make_facts(
         data_fingerprint="d" * 12,
         n_events=1000,
         popularity_dim=world.popularity_dim,
+        history_length=None,
         ann_recall=1.0,
         metrics={"model": {"ndcg@10": 0.3}},
         gate_reasons=gate_reasons or [],

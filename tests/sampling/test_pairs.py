@@ -44,7 +44,8 @@ def test_bag_and_positives_part_the_users_items(
     config = SamplingConfig(most_items_per_user=cap, bag_share=share, window_days=window)
     interactions = build(histories)
     source = build_pair_source(interactions, config)
-    users, bags, positives = draw_pairs(source, source.user_rows, config, np.random.default_rng(seed))
+    drawn = draw_pairs(source, source.user_rows, np.random.default_rng(seed))
+    users, bags, positives = drawn.user_rows, drawn.bags, drawn.positives
     assert len(users) == len(bags) == len(positives)
     for index, user in enumerate(users):
         bag, wanted = parts(bags, index), parts(positives, index)
@@ -69,7 +70,7 @@ def test_every_split_of_a_user_comes_up_equally_often() -> None:
     rng = np.random.default_rng(0)
     counts = np.zeros(N_ITEMS)
     for _ in range(4000):
-        counts[list(parts(draw_pairs(source, np.array([0]), config, rng)[1], 0))] += 1
+        counts[list(parts(draw_pairs(source, np.array([0]), rng).bags, 0))] += 1
     assert np.abs(counts[:4] / 4000 - 0.5).max() < 0.04
 
 
@@ -79,7 +80,8 @@ def test_the_cap_takes_items_of_a_heavy_user_evenly() -> None:
     rng = np.random.default_rng(0)
     counts = np.zeros(N_ITEMS)
     for _ in range(4000):
-        _, bags, positives = draw_pairs(source, np.array([0]), config, rng)
+        drawn = draw_pairs(source, np.array([0]), rng)
+        bags, positives = drawn.bags, drawn.positives
         counts[list(parts(bags, 0) | parts(positives, 0))] += 1
     assert np.abs(counts[:20] / 4000 - 0.25).max() < 0.04
 
@@ -87,12 +89,6 @@ def test_the_cap_takes_items_of_a_heavy_user_evenly() -> None:
 def test_without_times_the_window_is_off() -> None:
     histories = [[(0, 1), (9, 2)]]
     config = SamplingConfig(window_days=1)
-    users, _, _ = draw_pairs(
-        build_pair_source(build(histories, timed=False), config), np.array([0]), config, np.random.default_rng(0)
-    )
-    assert users.tolist() == [0]
-    for seed in range(20):
-        users, _, _ = draw_pairs(
-            build_pair_source(build(histories), config), np.array([0]), config, np.random.default_rng(seed)
-        )
-        assert not len(users), "nine days apart is no co-interaction within one day"
+    source = build_pair_source(build(histories, timed=False), config)
+    assert draw_pairs(source, np.array([0]), np.random.default_rng(0)).user_rows.tolist() == [0]
+    assert not len(build_pair_source(build(histories), config).user_rows), "nine days apart is no co-interaction"

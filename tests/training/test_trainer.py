@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from recsys_cl.config import Config, apply_settings
-from recsys_cl.errors import InputError
+from recsys_cl.errors import ConfigError, InputError, RefusedError
 from recsys_cl.ids import IdMap
+from recsys_cl.index.mine import mine_items
 from recsys_cl.interactions.table import Interactions
 from recsys_cl.training.encode import encode_candidates, encode_queries
-from recsys_cl.training.trainer import Validation, train
+from recsys_cl.training.trainer import Hooks, Validation, train
 
 N_USERS, N_ITEMS, N_TASTES = 120, 60, 4
 CONFIG = apply_settings(
@@ -48,13 +52,25 @@ def test_learns_planted_tastes_also_for_strangers() -> None:
         assert (top % N_TASTES == tastes[:, None]).mean() > 0.9
 
 
-@pytest.mark.parametrize("n_negatives", [16, 4096])
-def test_same_seed_same_vectors_bit_for_bit(n_negatives: int) -> None:
+KINDS = {
+    "whole catalog": [],
+    "sampled": ["sampling.n_negatives=16"],
+    "in batch": ["sampling.negatives=in_batch"],
+    "hard": ["sampling.negatives=hard", "sampling.n_negatives=16"],
+    "transformer": ["model.history=transformer", "sampling.positives=next", "sampling.n_negatives=16"],
+    "gru": ["model.history=gru", "model.learn_temperature=true"],
+    "bpr": ["loss.kind=bpr"],
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_same_seed_same_vectors_bit_for_bit(kind: str) -> None:
     interactions, _ = build_world()
-    config = apply_settings(CONFIG, ["training.epochs=3", f"sampling.n_negatives={n_negatives}"])
-    one, other = (encode_candidates(train(interactions, config).model) for _ in range(2))
+    config = apply_settings(CONFIG, ["training.epochs=3", *KINDS[kind]])
+    hooks = Hooks(mine=mine_items)
+    one, other = (encode_candidates(train(interactions, config, hooks=hooks).model) for _ in range(2))
     assert one.tobytes() == other.tobytes()
-    reseeded = encode_candidates(train(interactions, apply_settings(config, ["training.seed=1"])).model)
+    reseeded = encode_candidates(train(interactions, apply_settings(config, ["training.seed=1"]), hooks=hooks).model)
     assert one.tobytes() != reseeded.tobytes()
 
 
@@ -67,7 +83,7 @@ def test_stops_after_patience_and_returns_the_best() -> None:
         snapshots.append(candidates.copy())
         return np.full(N_USERS, next(values))
 
-    trained = train(interactions, CONFIG, validation=Validation(np.arange(N_USERS), measure))
+    trained = train(interactions, CONFIG, hooks=Hooks(Validation(np.arange(N_USERS), measure)))
     assert len(snapshots) == 2 + CONFIG.training.patience
     assert encode_candidates(trained.model).tobytes() == snapshots[1].tobytes()
     steps = [entry["step"] for entry in trained.history if "recall" in entry]
@@ -80,7 +96,7 @@ def test_a_loss_within_chance_does_not_stop_a_longer_training() -> None:
     near = best - 0.001 + np.where(np.arange(200) % 2, 0.2, -0.2)
     worse = best - 0.2
     values = iter([best, near, worse, worse, worse, best])
-    trained = train(interactions, CONFIG, validation=Validation(np.arange(N_USERS), lambda q, c: next(values)))
+    trained = train(interactions, CONFIG, hooks=Hooks(Validation(np.arange(N_USERS), lambda q, c: next(values))))
     steps = [entry["step"] for entry in trained.history if "recall" in entry]
     assert len(steps) == 5, "three in a row that are worse by more than chance end it"
     assert trained.n_steps == steps[1], "the later of two that chance cannot tell apart is kept"
@@ -96,7 +112,7 @@ def test_n_steps_repeats_what_validation_chose() -> None:
     interactions, _ = build_world()
     values = iter([0.5, 0.4, 0.3, 0.2])
     chosen = train(
-        interactions, CONFIG, validation=Validation(np.arange(N_USERS), lambda q, c: np.full(9, next(values)))
+        interactions, CONFIG, hooks=Hooks(Validation(np.arange(N_USERS), lambda q, c: np.full(9, next(values))))
     )
     again = train(interactions, CONFIG, n_steps=chosen.n_steps)
     assert again.n_steps == chosen.n_steps
@@ -107,7 +123,8 @@ def test_progress_counts_steps_to_the_end() -> None:
     interactions, _ = build_world()
     seen: list[tuple[float, float]] = []
     config = apply_settings(CONFIG, ["training.epochs=2"])
-    train(interactions, config, progress=lambda what, done, total, note="": seen.append((done, total)))
+    hooks = Hooks(progress=lambda what, done, total, note="": seen.append((done, total)))
+    train(interactions, config, hooks=hooks)
     assert [done for done, _ in seen] == list(range(1, 9))
     assert {total for _, total in seen} == {8}
 
@@ -116,3 +133,45 @@ def test_users_with_one_item_only_are_refused() -> None:
     interactions, _ = build_world(size=1)
     with pytest.raises(InputError, match="two distinct items"):
         train(interactions, CONFIG)
+
+
+def test_hard_negatives_without_a_search_are_refused() -> None:
+    interactions, _ = build_world()
+    with pytest.raises(ConfigError, match="nothing to search with"):
+        train(interactions, apply_settings(CONFIG, KINDS["hard"]))
+
+
+def test_a_loss_that_is_no_number_ends_the_training_and_says_so() -> None:
+    interactions, _ = build_world()
+    interactions.weights[:] = np.float32(1e37)
+    with pytest.raises(RefusedError, match=r"the loss of step 1 is (nan|inf)"):
+        train(interactions, CONFIG)
+
+
+def test_the_temperature_moves_where_it_is_learned_and_only_there() -> None:
+    interactions, _ = build_world()
+    for learned in (True, False):
+        config = apply_settings(CONFIG, [f"model.learn_temperature={str(learned).lower()}", "training.epochs=3"])
+        temperature = float(train(interactions, config).model.temperature.detach())
+        assert (temperature != pytest.approx(config.model.temperature, rel=1e-4)) == learned
+
+
+def test_the_step_log_tells_every_step_and_validation(tmp_path: Path) -> None:
+    interactions, _ = build_world()
+    config = apply_settings(CONFIG, ["training.epochs=4", "training.validate_every=2"])
+    validation = Validation(np.arange(N_USERS), lambda q, c: np.full(9, 0.25))
+    trained = train(interactions, config, hooks=Hooks(validation, steps=tmp_path / "steps.jsonl"))
+    lines = [json.loads(line) for line in (tmp_path / "steps.jsonl").read_text().splitlines()]
+    steps = [line for line in lines if "loss" in line]
+    assert [line["step"] for line in steps] == list(range(1, 17))
+    assert [(line["step"], line["epoch"], line["recall"]) for line in lines if "recall" in line] == [
+        (8, 2, 0.25),
+        (16, 4, 0.25),
+    ]
+    assert steps[0].keys() == {
+        *("step", "epoch", "loss", "learning_rate", "temperature"),
+        *("n_positives", "positives_per_second", "seconds"),
+    }
+    losses = [line["loss"] for line in steps]
+    assert trained.history[1]["loss"] == pytest.approx(np.mean(losses[4:8]))
+    assert steps[0]["learning_rate"] == pytest.approx(0.01 * 16 / 17)
