@@ -18,7 +18,7 @@ from recsys_cl.bags import Bags
 from recsys_cl.config import EvaluationConfig
 from recsys_cl.errors import InputError
 from recsys_cl.evaluation.baselines import score_by_neighbors, score_by_popularity
-from recsys_cl.evaluation.bootstrap import Intervals, resample_means
+from recsys_cl.evaluation.figures import COMPARED, ITEM_KNN, MODEL, POPULARITY, Figures, build_figures
 from recsys_cl.evaluation.metrics import judge, judge_popularity, measure_coverage
 from recsys_cl.evaluation.targets import Judged, choose_judged, find_targets, keep_items
 from recsys_cl.evaluation.topk import Neighbors, search_exact, search_scores
@@ -26,13 +26,6 @@ from recsys_cl.interactions.table import Interactions
 from recsys_cl.progress import Progress, report_nothing
 
 __all__ = ["Evaluation", "evaluate", "find_targets", "judge_model"]
-
-MODEL, POPULARITY, ITEM_KNN = "model", "popularity", "item_knn"
-COMPARED = ("recall", "ndcg")  # the metrics whose difference to each baseline gets an interval
-
-Figure = dict[str, float | None]
-"""`{"value": …, "low": …, "high": …}`; low and high are None where a figure is not a mean over users (coverage)."""
-Figures = dict[str, dict[str, Figure]]
 
 
 @dataclass(frozen=True)
@@ -99,7 +92,10 @@ def evaluate(
         per_user[name] |= judge_popularity(found.rows, popularity, config.ks)
         whole[name] = measure_coverage(found.rows, len(judged.items), config.ks)
     progress("evaluate", len(names), len(names) + 1, "intervals")
-    metrics, differences = _build_figures(per_user, whole, config, np.random.default_rng([seed, 1]))
+    compared = [f"{metric}@{k}" for metric in COMPARED for k in config.ks]
+    metrics, differences = build_figures(per_user, compared, config, np.random.default_rng([seed, 1]))
+    for name, values in whole.items():
+        metrics[name] |= {metric: {"value": value, "low": None, "high": None} for metric, value in values.items()}
     progress("evaluate", len(names) + 1, len(names) + 1, "")
     return Evaluation(
         n_users=len(judged.users),
@@ -148,36 +144,3 @@ def _search_baseline(name: str, judged: Judged, config: EvaluationConfig) -> Nei
     else:
         score = score_by_neighbors(judged.histories, judged.seen, n_items, config.knn_neighbors, config.block_mib)
     return search_scores(score, (len(judged.users), n_items), max(config.ks), judged.seen, config.block_mib)
-
-
-def _build_figures(
-    per_user: dict[str, dict[str, NDArray[np.float64]]],
-    whole: dict[str, dict[str, float]],
-    config: EvaluationConfig,
-    rng: np.random.Generator,
-) -> tuple[Figures, Figures]:
-    """Metrics and differences with intervals, from one set of resamples that all of them share."""
-    columns = [((name, metric), values) for name, judged in per_user.items() for metric, values in judged.items()]
-    compared = [f"{metric}@{k}" for metric in COMPARED for k in config.ks]
-    columns += [
-        ((f"{MODEL} - {name}", metric), per_user[MODEL][metric] - per_user[name][metric])
-        for name in per_user
-        if name != MODEL
-        for metric in compared
-    ]
-    values = np.stack([column for _, column in columns], axis=1)
-    intervals = resample_means(values, config.n_resamples, config.confidence, rng)
-    figures = {key: _get_figure(intervals, place) for place, (key, _) in enumerate(columns)}
-    metrics = {name: {metric: figures[name, metric] for metric in judged} for name, judged in per_user.items()}
-    for name, values_whole in whole.items():
-        metrics[name] |= {metric: {"value": value, "low": None, "high": None} for metric, value in values_whole.items()}
-    baselines = [name for name in per_user if name != MODEL]
-    return metrics, {name: {m: figures[f"{MODEL} - {name}", m] for m in compared} for name in baselines}
-
-
-def _get_figure(intervals: Intervals, place: int) -> Figure:
-    return {
-        "value": float(intervals.values[place]),
-        "low": float(intervals.low[place]),
-        "high": float(intervals.high[place]),
-    }

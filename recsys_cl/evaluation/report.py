@@ -9,7 +9,7 @@ import html
 from typing import Any
 
 from recsys_cl.evaluation.charts import Point, draw_intervals, draw_line
-from recsys_cl.evaluation.evaluate import MODEL
+from recsys_cl.evaluation.figures import MODEL
 from recsys_cl.evaluation.page import (
     bullets,
     cells_table,

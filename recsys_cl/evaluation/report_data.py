@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NotRequired, TypedDict
 
-from recsys_cl.evaluation.evaluate import ITEM_KNN, MODEL, POPULARITY, Figure
+from recsys_cl.evaluation.figures import ITEM_KNN, MODEL, POPULARITY, Figure
 
 
 class ShownItem(TypedDict):
