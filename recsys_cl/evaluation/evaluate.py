@@ -61,8 +61,8 @@ class Evaluation:
 
     @staticmethod
     def load(values: dict[str, Any]) -> Evaluation:
-        """From what `dump` gave."""
-        return Evaluation(**(values | {"ks": tuple(values["ks"])}))
+        """From what `dump` gave; an earlier version had no slices."""
+        return Evaluation(**({"slices": {}} | values | {"ks": tuple(values["ks"])}))
 
 
 def evaluate(
