@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recsys_cl.evaluation.report_data import say
+from recsys_cl.evaluation.report_data import describe_difference, say
 from recsys_cl.files import read_json
 from recsys_cl.publishing.store import find_current
 from recsys_cl.runs import Run
@@ -98,6 +98,26 @@ def describe_releases(found: Sequence[dict[str, Any]]) -> str:
         if "broken" in entry:
             rows[-1][2] = f"broken: {entry['broken']}"
     return format_table(rows) if found else "no releases"
+
+
+def describe_comparison(first: str, second: str, found: dict[str, Any]) -> str:
+    """Two runs beside each other, metric by metric, and for each a sentence that says which is better."""
+    lines = [
+        f"first: run {first}, second: run {second}",
+        f"{found['n_users']:,} users, whom both judged on the same held-out items "
+        f"(brackets: {found['confidence']:.0%} bootstrap intervals of the paired difference)",
+    ]
+    left_out = {"the first alone": "n_first", "the second alone": "n_second", "both, on other items": "n_other_targets"}
+    counts = [f"{found[name]:,} by {whom}" for whom, name in left_out.items() if found[name]]
+    if counts:
+        lines.append(f"left out, users that were judged: {'; '.join(counts)}")
+    rows = [["", "first", "second", "first − second"]]
+    sentences = []
+    for metric, figures in found["metrics"].items():
+        values = figures["first"], figures["second"]
+        rows.append([metric, *(f"{value:.4f}" for value in values), _show_figure(figures["difference"], "+")])
+        sentences.append(describe_difference(("the first", "the second"), metric, values, figures["difference"]))
+    return "\n".join([*lines, format_table(rows), "", *sentences])
 
 
 def describe_benchmark(figures: dict[str, Any]) -> str:

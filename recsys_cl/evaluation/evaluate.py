@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from recsys_cl.bags import Bags
 from recsys_cl.config import EvaluationConfig
 from recsys_cl.errors import InputError
 from recsys_cl.evaluation.baselines import score_by_neighbors, score_by_popularity
+from recsys_cl.evaluation.compare import build_user_table
 from recsys_cl.evaluation.diversity import judge_diversity
 from recsys_cl.evaluation.figures import COMPARED, ITEM_KNN, MODEL, POPULARITY, Figures, build_figures
 from recsys_cl.evaluation.metrics import judge, judge_novelty, judge_popularity, measure_coverage
@@ -40,7 +42,7 @@ class Evaluation:
     model minus baseline on the same users. n_users are judged of n_users_eligible; n_items are the candidates.
     dropped counts what could not be judged: users_without_training, users_without_targets (of those with test
     events), targets_not_in_catalog, targets_seen_in_training. slices: name of a slice -> its figures, in the order of
-    `find_slices`.
+    `find_slices`. per_user: the model's figures of each judged user, as `build_user_table` gives them; not in the dump.
     """
 
     n_users: int
@@ -54,10 +56,13 @@ class Evaluation:
     differences: Figures
     slices: dict[str, SliceFigures]
     seconds: float
+    per_user: pl.DataFrame | None = field(default=None, compare=False, repr=False)
 
     def dump(self) -> dict[str, Any]:
         """As JSON values."""
-        return asdict(self) | {"ks": list(self.ks)}
+        values = asdict(replace(self, per_user=None)) | {"ks": list(self.ks)}
+        del values["per_user"]
+        return values
 
     @staticmethod
     def load(values: dict[str, Any]) -> Evaluation:
@@ -113,6 +118,9 @@ def evaluate(
         differences=differences,
         slices=slices,
         seconds=time.perf_counter() - started,
+        per_user=build_user_table(
+            train.users.get_ids(judged.users), train.items.get_ids(judged.items), judged.targets, per_user[MODEL]
+        ),
     )
 
 
