@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recsys_cl.evaluation.report_data import describe_difference, say
+from recsys_cl.evaluation.report_data import describe_difference, list_slices, say
 from recsys_cl.files import read_json
 from recsys_cl.publishing.store import find_current
 from recsys_cl.runs import Run
@@ -65,7 +65,7 @@ def describe_metrics(evaluation: dict[str, Any]) -> str:
     )
     table = format_table([list(rows[0]), *(list(row.values()) for row in rows)])
     k = max((k for k in evaluation["ks"] if k <= _MOST_SHOWN), default=min(evaluation["ks"]))
-    beyond, slices = _describe_beyond(evaluation["metrics"], k), _describe_slices(evaluation.get("slices", {}), k)
+    beyond, slices = _describe_beyond(evaluation["metrics"], k), _describe_slices(evaluation, k)
     return "\n\n".join(text for text in (f"{head}\n{table}", beyond, slices) if text)
 
 
@@ -167,14 +167,14 @@ def _describe_beyond(metrics: dict[str, Any], k: int) -> str:
     return format_table(rows)
 
 
-def _describe_slices(slices: dict[str, Any], k: int) -> str:
+def _describe_slices(evaluation: dict[str, Any], k: int) -> str:
     """recall@k of the model and of item-kNN in each slice."""
     rows = [[f"recall@{k} of", "users", "held-out", "model", "item-kNN"]]
-    for name, found in slices.items():
+    for label, found in list_slices(evaluation):
         models = [found["metrics"][model] for model in ("model", "item_knn")] if found["n_users"] else []
         figures = [_show_figure(figures[f"recall@{k}"]) for figures in models]
-        rows.append([say(name), f"{found['n_users']:,}", f"{found['n_targets']:,}", *(figures or ["–", "–"])])
-    return format_table(rows) if slices else ""
+        rows.append([label, f"{found['n_users']:,}", f"{found['n_targets']:,}", *(figures or ["–", "–"])])
+    return format_table(rows) if len(rows) > 1 else ""
 
 
 def _describe_release(run: Run) -> str:

@@ -30,7 +30,7 @@ def build_evaluation(ks: tuple[int, ...]) -> dict[str, Any]:
     part = {"n_users": 1234, "n_targets": 5678, "metrics": metrics, "differences": differences}
     nobody: dict[str, Any] = {"n_users": 0, "n_targets": 0, "metrics": {}, "differences": {}}
     counts = {"n_users": 10, "n_targets": 20, "n_items": 30, "confidence": 0.9}
-    slices = {"light_users": part, "history_1_4": nobody}
+    slices = {"history_1_4": nobody, "light_users": part}  # as a file sorts them
     return counts | {"ks": list(ks), "metrics": metrics, "differences": differences, "slices": slices}
 
 

@@ -60,7 +60,7 @@ def build_user_table(
     item_ids: of the rows in targets, which hold at least one item a user.
     """
     keys = (user_ids, pl.Series(targets.sizes), pl.Series(hash_targets(targets, item_ids)))
-    kept = {metric: values for metric, values in per_user.items() if metric.partition("@")[0] in KEPT}
+    kept = {metric: values for kind in KEPT for metric, values in per_user.items() if metric.startswith(f"{kind}@")}
     return pl.DataFrame(dict(zip(KEYS, keys, strict=True)) | kept)
 
 

@@ -9,11 +9,12 @@ from typing import Any
 from recsys_cl.evaluation.figures import ITEM_KNN, MODEL
 from recsys_cl.evaluation.report_data import (
     MODELS,
-    SLICES,
+    SLICES_MEAN,
     ReportData,
     describe_counts,
     describe_verdict,
     list_metrics,
+    list_slices,
     say,
     say_metric,
     show_interval,
@@ -87,14 +88,17 @@ def _describe_slices(evaluation: Mapping[str, Any]) -> list[str]:
     """Recall at the greatest k by slice, of the model and item-kNN; slices of nobody are left out."""
     metric = f"recall@{max(evaluation['ks'])}"
     rows = [
-        [say(name), show_number(found["n_users"])]
+        [label, show_number(found["n_users"])]
         + [_show_figure(found["metrics"][model][metric]) for model in (MODEL, ITEM_KNN)]
-        for name, found in evaluation.get("slices", {}).items()
+        for label, found in list_slices(evaluation)
         if found["n_users"]
     ]
     if not rows:
         return []
-    return [f"{say_metric(metric)} by slice. {SLICES}", _table(["", "users", MODELS[MODEL], MODELS[ITEM_KNN]], rows)]
+    return [
+        f"{say_metric(metric)} by slice. {SLICES_MEAN}",
+        _table(["", "users", MODELS[MODEL], MODELS[ITEM_KNN]], rows),
+    ]
 
 
 def _describe_vectors(data: ReportData) -> list[str]:

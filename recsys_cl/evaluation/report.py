@@ -23,12 +23,13 @@ from recsys_cl.evaluation.page import (
 from recsys_cl.evaluation.report_data import (
     METRICS,
     MODELS,
-    SLICES,
+    SLICES_MEAN,
     ReportData,
     ShownItem,
     describe_counts,
     describe_verdict,
     list_metrics,
+    list_slices,
     say,
     say_metric,
     show_interval,
@@ -98,7 +99,7 @@ def _render_metrics(evaluation: Any) -> str:
 
 def _render_slices(evaluation: Any) -> str:
     """A table for recall and one for ndcg, at the greatest k; a line a slice."""
-    slices = evaluation.get("slices")  # an earlier version has none
+    slices = list_slices(evaluation)
     if not slices:
         return ""
     names = [name for name in MODELS if name in evaluation["metrics"]]
@@ -107,13 +108,13 @@ def _render_slices(evaluation: Any) -> str:
     parts = []
     for metric in (f"{name}@{max(evaluation['ks'])}" for name in COMPARED):
         rows = []
-        for name, found in slices.items():
+        for label, found in slices:
             figures = [_render_figure(found["metrics"][model][metric]) for model in found["metrics"]]
             figures += [_render_figure(found["differences"][base][metric], "+") for base in found["differences"]]
             counts = [show_number(found["n_users"]), show_number(found["n_targets"])]
-            rows.append([html.escape(say(name)), *counts, *(figures or ["–"] * (len(head) - 3))])
+            rows.append([label, *counts, *(figures or ["–"] * (len(head) - 3))])
         parts += [f"<h3>{say_metric(metric)}</h3>", cells_table(head, rows)]
-    return section("For whom, and with what", paragraph(SLICES, "soft"), *parts)
+    return section("For whom, and with what", paragraph(SLICES_MEAN, "soft"), *parts)
 
 
 def _render_figure(figure: Any, sign: str = "") -> str:

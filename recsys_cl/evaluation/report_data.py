@@ -64,7 +64,19 @@ METRICS = {
     "popularity_share": ("Popular share", "share of shown items that belong to the most popular fifth"),
 }
 
-SLICES = (
+SLICES = {
+    "light_users": "light users",
+    "heavy_users": "heavy users",
+    "history_1_4": "users with 1 to 4 items",
+    "history_5_19": "users with 5 to 19 items",
+    "history_20_99": "users with 20 to 99 items",
+    "history_100_up": "users with 100 items or more",
+    "head_items": "popular items",
+    "tail_items": "tail items",
+    "new_items": "new items",
+}
+
+SLICES_MEAN = (
     "Light and heavy users: the third with the fewest and with the most items in training, ties included. Popular "
     "items: the most popular fifth; tail items: the others; new items: first touched in the last tenth of training. "
     "In a slice of items, the held-out items of that slice are what is to be found; the full catalog is ranked always."
@@ -91,11 +103,6 @@ _WORDS = {
     "users_without_targets": "users with nothing left to find",
     "targets_not_in_catalog": "held-out items that nobody has in training",
     "targets_seen_in_training": "held-out items that the user has in training already",
-    "history_1_4": "users with 1 to 4 items",
-    "history_5_19": "users with 5 to 19 items",
-    "history_20_99": "users with 20 to 99 items",
-    "history_100_up": "users with 100 items or more",
-    "head_items": "popular items",
     "n": "vectors",
     "dim": "dimensions",
     "n_nonfinite": "vectors with NaN or infinity",
@@ -143,6 +150,13 @@ def list_metrics(evaluation: Mapping[str, Any]) -> list[str]:
     version measured fewer."""
     names = [f"{name}@{k}" for name in METRICS for k in sorted(evaluation["ks"])]
     return [name for name in names if name in evaluation["metrics"][MODEL]]
+
+
+def list_slices(evaluation: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """The slices that were judged, each as what it is called and its figures; in a file they lie in no such order. An
+    earlier version judged none."""
+    slices = evaluation.get("slices", {})
+    return [(label, slices[name]) for name, label in SLICES.items() if name in slices]
 
 
 def describe_verdict(evaluation: Mapping[str, Any]) -> list[str]:

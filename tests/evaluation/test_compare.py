@@ -151,7 +151,7 @@ def test_the_hash_is_the_same_in_every_process() -> None:
 
 def test_a_table_holds_a_line_a_user_with_the_metrics_that_are_compared() -> None:
     values: NDArray[np.float64] = np.array([0.25, 0.75])
-    names = ("recall@5", "recall@20", "ndcg@5", "mrr@5", "hit_rate@5", "diversity@5")
+    names = ("recall@5", "ndcg@5", "mrr@5", "hit_rate@5", "diversity@5", "recall@20")
     targets = build_bags([[0, 2], [1]])
     table = build_user_table(pl.Series(["u1", "u2"]), pl.Series(["a", "b", "c"]), targets, dict.fromkeys(names, values))
     assert table.columns == ["user_id", "n_targets", "targets_hash", "recall@5", "recall@20", "ndcg@5", "mrr@5"]

@@ -39,7 +39,7 @@ def build_evaluation(gain: float = 0.02) -> dict[str, Any]:
         "confidence": 0.95,
         "metrics": metrics,
         "differences": differences,
-        "slices": {"light_users": part, "history_100_up": nobody},
+        "slices": {"history_100_up": nobody, "light_users": part},
         "seconds": 1.5,
     }
 
@@ -157,6 +157,7 @@ def test_slices_are_told_with_their_counts_and_a_slice_of_nobody_without_figures
     assert document.count(light) == 2  # recall and NDCG
     nobody = "<tr><th>users with 100 items or more</th>" + "<td class=number>0</td>" * 2 + "<td class=number>–</td>" * 5
     assert document.count(f"{nobody}</tr>") == 2
+    assert document.index("light users</th>") < document.index("users with 100 items or more</th>")
     assert "| light users | 321 | 0.1000 (0.0900\u00a0to 0.1100) | 0.1000" in card
     assert "users with 100 items or more" not in card
 
