@@ -60,3 +60,12 @@ def test_items_of_the_same_users_have_no_diversity_and_items_of_others_have_all(
     found = judge_diversity(rows, histories, 3, (2,), 1)["diversity@2"]
     np.testing.assert_allclose(found, [0.0, 1.0, 0.0, 0.0], atol=1e-6)  # without a pair: 0
     assert found.min() >= 0.0
+
+
+def test_rounding_makes_no_list_less_diverse_than_not_at_all() -> None:
+    for n_users in range(1, 60):
+        same = np.tile(np.arange(3, dtype=np.int32), n_users)
+        histories = Bags(3 * np.arange(n_users + 1), same, np.ones(len(same), dtype=np.float32))
+        found = judge_diversity(np.array([[0, 1, 2]]), histories, 3, (2, 3), 1)
+        for values in found.values():
+            assert 0.0 <= values[0] < 1e-6

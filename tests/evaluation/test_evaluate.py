@@ -73,6 +73,9 @@ def test_every_figure_of_every_model_is_there_in_order_within_its_interval_and_s
             expected = found.metrics["model"][metric]["value"] - found.metrics[baseline][metric]["value"]  # type: ignore[operator]
             assert figure["value"] == pytest.approx(expected, abs=1e-12)
     assert [*found.slices, "new_items"] == list(SLICES)  # this log has no times
+    assert found.per_user is not None
+    for metric in ("recall@2", "ndcg@10", "mrr@10"):
+        assert found.per_user[metric].mean() == pytest.approx(found.metrics["model"][metric]["value"])
     assert Evaluation.load(json.loads(json.dumps(found.dump(), allow_nan=False))) == found
 
 
