@@ -181,6 +181,26 @@ def releases(*, store: Store = Path("data"), as_json: Json = False) -> None:
 
 
 @app.command
+def compare(
+    run_a: Annotated[str, Parameter(help="An evaluated run, by its id.")],
+    run_b: Annotated[str, Parameter(help="Another one of the same store.")],
+    /,
+    *,
+    store: Store = Path("data"),
+    as_json: Json = False,
+) -> None:
+    """Say which of two runs has the better model, user by user, and whether that could be chance.
+
+    Example: `recsys-cl compare 20260301T101500Z-0123456789ab 20260302T101500Z-ba9876543210 --store data`
+    """
+    from recsys_cl.pipeline import compare_runs
+    from recsys_cl.summary import describe_comparison
+
+    found = compare_runs(store, run_a, run_b).dump()
+    _print(as_json, {"first": run_a, "second": run_b} | found, describe_comparison(run_a, run_b, found))
+
+
+@app.command
 def benchmark(
     *,
     train: Annotated[Path | None, Parameter(help="Training events, with --test.")] = None,

@@ -3,7 +3,7 @@
     ingest     log → validated interactions, catalog attributes, refused rows
     train      interactions → split and audit → vectors of the evaluated fit (events before the cut) and of the
                published fit (every kept event), same settings and number of steps
-    evaluate   evaluated fit + test events → metrics beside baselines
+    evaluate   evaluated fit + test events → metrics beside baselines, and the figures of each user
     publish    published fit → index → gate → sealed release → CURRENT
 
 Each stage reads what the one before wrote into the run's folder: an interrupted run goes on where it stopped.
@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -26,9 +27,10 @@ import pyarrow as pa
 from recsys_cl.catalog import Catalog, join_attributes
 from recsys_cl.embeddings import EmbeddingTable
 from recsys_cl.errors import ConfigError, StoreError
+from recsys_cl.evaluation.compare import Comparison, compare_users
 from recsys_cl.evaluation.evaluate import Evaluation, evaluate
 from recsys_cl.evaluation.targets import check_judged
-from recsys_cl.files import TEMPORARY, measure_folder, read_json, write_folder, write_json
+from recsys_cl.files import TEMPORARY, measure_folder, read_json, write_file, write_folder, write_json
 from recsys_cl.index.build import build_index
 from recsys_cl.index.recall import measure_ann_recall
 from recsys_cl.interactions.ingest import Ingested, ingest_log
@@ -40,9 +42,10 @@ from recsys_cl.publishing.gate import Gain, GateFacts, check_finite, check_gate,
 from recsys_cl.publishing.parts import GIVEN_FILES, ReleaseParts
 from recsys_cl.publishing.release import ReleaseFacts, publish_release
 from recsys_cl.reporting import write_reports
-from recsys_cl.runs import STAGES, Run
+from recsys_cl.runs import STAGES, Run, open_run
 
 GATE_K = 20
+PER_USER = "per_user.parquet"
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,32 @@ def run_stage(
     run.finish(stage, time.perf_counter() - started)
 
 
+def compare_runs(store: Path, first: str, second: str) -> Comparison:
+    """Compare the models of two runs of a store, over the users that both judged on the same held-out items.
+
+    Resamples, confidence and seed are those of the first run. Raises StoreError for a run that is not there or not
+    evaluated, InputError where the two cannot be compared.
+    """
+    runs = [open_run(store, run_id) for run_id in (first, second)]
+    ours, theirs = (_read_users(run) for run in runs)
+    config, seed = runs[0].config.evaluation, runs[0].config.training.seed
+    return compare_users(ours, theirs, config.n_resamples, config.confidence, np.random.default_rng(seed))
+
+
+def _read_users(run: Run) -> pl.DataFrame:
+    """The figures of each user that `evaluate` has judged."""
+    path = run.folder / PER_USER
+    again = f"recsys-cl evaluate --store {quote(str(run.store))} --run {run.run_id}"
+    if not run.is_done("evaluate"):
+        raise StoreError(f"run {run.run_id} has not been evaluated", remedy=f"first: {again}")
+    try:
+        return pl.read_parquet(path)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise StoreError(
+            f"{path} cannot be read ({error})", "what evaluate writes", f"evaluate again: {again}"
+        ) from error
+
+
 def _ingest(run: Run, progress: Progress, frames: Frames) -> None:
     given, images = {}, run.config.images
     for name, frame in (("items", frames.items), ("users", frames.users)):
@@ -181,6 +210,9 @@ def _evaluate(run: Run, progress: Progress) -> None:
     candidates = EmbeddingTable.read(run.folder / "evaluated" / "candidates.npy", "candidate").vectors
     config, seed = run.config.evaluation, run.config.training.seed
     found = evaluate(queries, candidates, split.train, split.test, config, seed, progress)
+    assert found.per_user is not None, "an evaluation that was just made has its users"
+    with write_file(run.folder / PER_USER) as temporary:
+        found.per_user.write_parquet(temporary)
     write_json(run.folder / "evaluation.json", found.dump())
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from recsys_cl.evaluation.report_data import describe_difference, list_slices, say
 from recsys_cl.files import read_json
 from recsys_cl.publishing.store import find_current
 from recsys_cl.runs import Run
@@ -18,6 +19,9 @@ if TYPE_CHECKING:  # a lookup prints its answers with this module, and needs no 
     from recsys_cl.pipeline import Outcome
 
 _SHOWN = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
+_BEYOND = ("coverage", "novelty", "diversity", "popularity_share")
+_TITLES = {"model": "model", "popularity": "popularity", "item_knn": "item-kNN"}
+_MOST_SHOWN = 20  # of the lengths of lists that were judged, the greatest up to this one is shown
 _N_ITEMS, _N_NEIGHBORS = 3, 3
 
 
@@ -53,13 +57,16 @@ def describe_stage(run: Run, stage: str) -> str:
 
 
 def describe_metrics(evaluation: dict[str, Any]) -> str:
-    """The model beside its baselines, and the paired differences with their intervals."""
+    """The model beside its baselines, the paired differences, both with their intervals, beyond accuracy, by slice."""
     rows = build_metric_rows(evaluation)
     head = (
         f"{evaluation['n_users']:,} users judged on {evaluation['n_targets']:,} held-out items, "
         f"{evaluation['n_items']:,} candidates (brackets: {evaluation['confidence']:.0%} bootstrap intervals)"
     )
-    return f"{head}\n{format_table([list(rows[0]), *(list(row.values()) for row in rows)])}"
+    table = format_table([list(rows[0]), *(list(row.values()) for row in rows)])
+    k = max((k for k in evaluation["ks"] if k <= _MOST_SHOWN), default=min(evaluation["ks"]))
+    beyond, slices = _describe_beyond(evaluation["metrics"], k), _describe_slices(evaluation, k)
+    return "\n\n".join(text for text in (f"{head}\n{table}", beyond, slices) if text)
 
 
 def build_metric_rows(evaluation: dict[str, Any]) -> list[dict[str, str]]:
@@ -67,7 +74,7 @@ def build_metric_rows(evaluation: dict[str, Any]) -> list[dict[str, str]]:
     metrics = evaluation["metrics"]
     shown = [name for name in _SHOWN if name in metrics["model"]] or list(metrics["model"])[:4]
     rows = []
-    for name, title in (("model", "model"), ("popularity", "popularity"), ("item_knn", "item-kNN")):
+    for name, title in _TITLES.items():
         rows.append({"": title} | {metric: _show_figure(metrics[name][metric]) for metric in shown})
     for name, title in (("popularity", "model − popularity"), ("item_knn", "model − item-kNN")):
         figures = evaluation["differences"][name]
@@ -91,6 +98,26 @@ def describe_releases(found: Sequence[dict[str, Any]]) -> str:
         if "broken" in entry:
             rows[-1][2] = f"broken: {entry['broken']}"
     return format_table(rows) if found else "no releases"
+
+
+def describe_comparison(first: str, second: str, found: dict[str, Any]) -> str:
+    """Two runs beside each other, metric by metric, and for each a sentence that says which is better."""
+    lines = [
+        f"first: run {first}, second: run {second}",
+        f"{found['n_users']:,} users, whom both judged on the same held-out items "
+        f"(brackets: {found['confidence']:.0%} bootstrap intervals of the paired difference)",
+    ]
+    left_out = {"the first alone": "n_first", "the second alone": "n_second", "both, on other items": "n_other_targets"}
+    counts = [f"{found[name]:,} by {whom}" for whom, name in left_out.items() if found[name]]
+    if counts:
+        lines.append(f"left out, users that were judged: {'; '.join(counts)}")
+    rows = [["", "first", "second", "first − second"]]
+    sentences = []
+    for metric, figures in found["metrics"].items():
+        values = figures["first"], figures["second"]
+        rows.append([metric, *(f"{value:.4f}" for value in values), _show_figure(figures["difference"], "+")])
+        sentences.append(describe_difference(("the first", "the second"), metric, values, figures["difference"]))
+    return "\n".join([*lines, format_table(rows), "", *sentences])
 
 
 def describe_benchmark(figures: dict[str, Any]) -> str:
@@ -129,6 +156,25 @@ def _describe_ingest(report: dict[str, Any], folder: Path) -> str:
 
 def _describe_train(train: dict[str, Any]) -> str:
     return "\n".join([*train["audit_lines"], f"training: {train['choice']}"])
+
+
+def _describe_beyond(metrics: dict[str, Any], k: int) -> str:
+    """What the lists of each model are like, beside whether they hit."""
+    shown = [name for name in _BEYOND if f"{name}@{k}" in metrics["model"]]  # an earlier version measured fewer
+    rows = [[f"lists of {k}", *(say(name) for name in shown)]]
+    for model, title in _TITLES.items():
+        rows.append([title, *(f"{metrics[model][f'{name}@{k}']['value']:.4f}" for name in shown)])
+    return format_table(rows)
+
+
+def _describe_slices(evaluation: dict[str, Any], k: int) -> str:
+    """recall@k of the model and of item-kNN in each slice."""
+    rows = [[f"recall@{k} of", "users", "held-out", "model", "item-kNN"]]
+    for label, found in list_slices(evaluation):
+        models = [found["metrics"][model] for model in ("model", "item_knn")] if found["n_users"] else []
+        figures = [_show_figure(figures[f"recall@{k}"]) for figures in models]
+        rows.append([label, f"{found['n_users']:,}", f"{found['n_targets']:,}", *(figures or ["–", "–"])])
+    return format_table(rows) if len(rows) > 1 else ""
 
 
 def _describe_release(run: Run) -> str:

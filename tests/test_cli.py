@@ -24,7 +24,7 @@ from recsys_cl.pipeline import Outcome
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 COMMANDS = (
-    "run ingest train evaluate publish similar recommend export releases benchmark init sample doctor".split()  # noqa: SIM905
+    "run ingest train evaluate publish similar recommend export releases compare benchmark init sample doctor".split()  # noqa: SIM905
 )
 HEAVY = {"torch", "polars", "faiss", "pandas", "numpy", "pydantic", "pyarrow", "scipy", "sklearn", "onnxruntime"}
 LIGHT = {"torch", "onnxscript", "prefect", "pandas", "sklearn", "sqlalchemy"}  # more than a lookup may need
@@ -112,6 +112,8 @@ def test_run_prints_what_a_person_asks_and_as_json_what_a_program_asks(recsys: C
     assert "rows read 1,500, kept" in text
     assert "columns: item = item_id" in text
     assert "leaks: after the cut 0" in text
+    assert "lists of 20" in text
+    assert "recall@20 of" in text
     assert all(
         name in text for name in ("model ", "popularity ", "item-kNN ", "model − popularity", "model − item-kNN")
     )
@@ -296,6 +298,55 @@ def test_releases_of_a_store_are_told_with_their_metrics(recsys: Command, store:
     assert entry["live"] is True
     assert entry["metrics"]["ndcg@20"] == tiny_outcome.read("evaluation")["metrics"]["model"]["ndcg@20"]["value"]
     assert tiny_outcome.release in recsys("releases", "--store", store).stdout
+
+
+# --- compare ---
+
+
+def test_two_runs_are_compared_for_people_and_for_programs(
+    recsys: Command, staged: tuple[Path, str], tmp_path: Path
+) -> None:
+    store, first = shutil.copytree(staged[0], tmp_path / "s"), staged[1]
+    older = next(path.name for path in (store / "runs").iterdir() if path.name != first)
+    line = fail(recsys("compare", first, older, "--store", store), 2)
+    assert f"run {older} has not been evaluated" in line
+    assert f"recsys-cl evaluate --store {store} --run {older}" in line
+    # The older run with a model that knows what everybody likes: from random vectors to popularity.
+    settings = ("--store", store, "--run", older, "--set", "model.popularity_weight=1.0")
+    for stage in ("train", "evaluate"):
+        ask(recsys, stage, *settings)
+    value = ask(recsys, "compare", older, first, "--store", store)
+    assert (value["first"], value["second"], value["n_first"], value["n_second"]) == (older, first, 0, 0)
+    assert set(value["metrics"]) == {f"{name}@{k}" for name in ("recall", "ndcg", "mrr") for k in (5, 10, 20)}
+    recall = value["metrics"]["recall@20"]
+    assert recall["difference"]["low"] > 0
+    for runs, verdict in (((older, first), "is better than"), ((first, older), "is worse than")):
+        lines = recsys("compare", *runs, "--store", store).stdout.splitlines()
+        assert lines[0] == f"first: run {runs[0]}, second: run {runs[1]}"
+        assert lines[1].startswith(f"{value['n_users']:,} users, whom both judged on the same held-out items")
+        assert lines[2].split() == ["first", "second", "first", "−", "second"]
+        assert [line.split()[0] for line in lines[3:12]] == list(value["metrics"])
+        sentences = [line for line in lines[12:] if "Recall at 20" in line]
+        assert len(sentences) == 1
+        assert sentences[0].startswith(f"The first {verdict} the second: Recall at 20 is ")
+    text = recsys("compare", first, first, "--store", store).stdout
+    assert text.count("These users cannot tell the first from the second") == 9
+    assert text.count("+0.0000 [+0.0000, +0.0000]") == 9
+
+
+def test_runs_that_cannot_be_compared_say_why_in_one_line(
+    recsys: Command, staged: tuple[Path, str], tiny_outcome: Outcome, tmp_path: Path
+) -> None:
+    store, run_id = shutil.copytree(staged[0], tmp_path / "s"), staged[1]
+    line = fail(recsys("compare", run_id, "20260101T000000Z-000000000000", "--store", store), 2)
+    assert "no run '20260101T000000Z-000000000000'" in line
+    assert "holds no runs" in fail(recsys("compare", run_id, run_id, "--store", tmp_path / "none"), 2)
+    assert "RUN_B" in fail(recsys("compare", run_id, "--store", store), 2)
+    other = tiny_outcome.run  # of another log
+    shutil.copytree(other.folder, store / "runs" / other.run_id)
+    line = fail(recsys("compare", run_id, other.run_id, "--store", store), 2)
+    assert "no user was judged on the same held-out items" in line
+    assert "none was judged by both" in line
 
 
 # --- benchmark ---

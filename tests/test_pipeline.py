@@ -25,7 +25,7 @@ from recsys_cl.errors import (
 from recsys_cl.files import TEMPORARY, hash_file, read_json
 from recsys_cl.interactions.split import split_interactions
 from recsys_cl.interactions.table import Interactions
-from recsys_cl.pipeline import Frames, Outcome, open_outcome, run_all, run_stage
+from recsys_cl.pipeline import Frames, Outcome, compare_runs, open_outcome, run_all, run_stage
 from recsys_cl.publishing.release import list_releases
 from recsys_cl.publishing.store import find_current
 from recsys_cl.runs import STAGES, Run, create_run, open_run
@@ -121,6 +121,48 @@ def test_the_popularity_of_the_evaluated_fit_counts_training_users_alone(tiny_ou
         order = np.argsort(counts, kind="stable")
         assert (np.diff(last[order]) >= 0).all()
         assert len(np.unique(last)) == len(np.unique(counts))
+
+
+def test_the_figures_of_each_user_are_kept_and_their_means_are_the_metrics(tiny_outcome: Outcome) -> None:
+    table = pl.read_parquet(tiny_outcome.run.folder / "per_user.parquet")
+    evaluation = tiny_outcome.read("evaluation")
+    assert table["user_id"].n_unique() == table.height == evaluation["n_users"]
+    assert table["n_targets"].sum() == evaluation["n_targets"]
+    metrics = [name for name in table.columns if "@" in name]
+    assert set(metrics) == {f"{name}@{k}" for name in ("recall", "ndcg", "mrr") for k in evaluation["ks"]}
+    for metric in metrics:
+        assert table[metric].mean() == pytest.approx(evaluation["metrics"]["model"][metric]["value"])
+    interactions = Interactions.read(tiny_outcome.run.folder / "interactions")
+    assert set(table["user_id"]) <= set(interactions.users.to_series())
+
+
+def test_two_runs_are_compared_over_the_users_both_judged_on_the_same_items(
+    tiny_outcome: Outcome, tmp_path: Path
+) -> None:
+    run, names = copy_run(tiny_outcome, tmp_path), ("recall@5", "ndcg@20")
+    weaker = create_run(run.store, apply_settings(run.config, ["training.seed=5"]))
+    shutil.copytree(run.folder, weaker.folder, ignore=shutil.ignore_patterns("run.json"), dirs_exist_ok=True)
+    path = weaker.folder / "evaluated" / "queries.npy"
+    np.save(path, np.random.default_rng(0).permutation(np.load(path)))  # everybody gets the lists of somebody else
+    with pytest.raises(StoreError, match=rf"run {weaker.run_id} has not been evaluated; first: recsys-cl evaluate"):
+        compare_runs(run.store, run.run_id, weaker.run_id)
+    for stage in ("ingest", "train"):
+        weaker.finish(stage, 1.0)
+    run_stage(weaker, "evaluate")
+    found = compare_runs(run.store, run.run_id, weaker.run_id)
+    figures = [current.read_result("evaluate")["metrics"]["model"] for current in (run, weaker)]
+    assert found.n_users == tiny_outcome.read("evaluation")["n_users"]
+    assert (found.n_first, found.n_second, found.n_other_targets) == (0, 0, 0)
+    for name in names:
+        compared = found.metrics[name]
+        assert [compared["first"], compared["second"]] == pytest.approx([f[name]["value"] for f in figures])
+    assert found == compare_runs(run.store, run.run_id, weaker.run_id)
+    (weaker.folder / "per_user.parquet").write_bytes(b"PAR1")
+    with pytest.raises(StoreError, match=r"per_user\.parquet cannot be read .* evaluate again: recsys-cl evaluate"):
+        compare_runs(run.store, weaker.run_id, run.run_id)
+    (weaker.folder / "per_user.parquet").unlink()
+    with pytest.raises(StoreError, match=r"per_user\.parquet cannot be read"):
+        compare_runs(run.store, run.run_id, weaker.run_id)
 
 
 def test_same_data_configuration_and_seed_give_the_same_bytes(

@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from recsys_cl.bags import Bags
 from recsys_cl.config import EvaluationConfig
 from recsys_cl.errors import InputError
 from recsys_cl.evaluation.baselines import score_by_neighbors, score_by_popularity
-from recsys_cl.evaluation.bootstrap import Intervals, resample_means
-from recsys_cl.evaluation.metrics import judge, judge_popularity, measure_coverage
+from recsys_cl.evaluation.compare import build_user_table
+from recsys_cl.evaluation.diversity import judge_diversity
+from recsys_cl.evaluation.figures import COMPARED, ITEM_KNN, MODEL, POPULARITY, Figures, build_figures
+from recsys_cl.evaluation.metrics import judge, judge_novelty, judge_popularity, measure_coverage
+from recsys_cl.evaluation.slices import SliceFigures, find_slices, judge_slices
 from recsys_cl.evaluation.targets import Judged, choose_judged, find_targets, keep_items
 from recsys_cl.evaluation.topk import Neighbors, search_exact, search_scores
 from recsys_cl.interactions.table import Interactions
@@ -27,12 +31,7 @@ from recsys_cl.progress import Progress, report_nothing
 
 __all__ = ["Evaluation", "evaluate", "find_targets", "judge_model"]
 
-MODEL, POPULARITY, ITEM_KNN = "model", "popularity", "item_knn"
-COMPARED = ("recall", "ndcg")  # the metrics whose difference to each baseline gets an interval
-
-Figure = dict[str, float | None]
-"""`{"value": …, "low": …, "high": …}`; low and high are None where a figure is not a mean over users (coverage)."""
-Figures = dict[str, dict[str, Figure]]
+_MODELS = (MODEL, POPULARITY, ITEM_KNN)
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,8 @@ class Evaluation:
     metrics: model, popularity, item_knn -> `recall@20` … -> Figure. differences: baseline -> metric -> Figure of
     model minus baseline on the same users. n_users are judged of n_users_eligible; n_items are the candidates.
     dropped counts what could not be judged: users_without_training, users_without_targets (of those with test
-    events), targets_not_in_catalog, targets_seen_in_training.
+    events), targets_not_in_catalog, targets_seen_in_training. slices: name of a slice -> its figures, in the order of
+    `find_slices`. per_user: the model's figures of each judged user, as `build_user_table` gives them; not in the dump.
     """
 
     n_users: int
@@ -54,16 +54,20 @@ class Evaluation:
     confidence: float
     metrics: Figures
     differences: Figures
+    slices: dict[str, SliceFigures]
     seconds: float
+    per_user: pl.DataFrame | None = field(default=None, compare=False, repr=False)
 
     def dump(self) -> dict[str, Any]:
         """As JSON values."""
-        return asdict(self) | {"ks": list(self.ks)}
+        values = asdict(replace(self, per_user=None)) | {"ks": list(self.ks)}
+        del values["per_user"]
+        return values
 
     @staticmethod
     def load(values: dict[str, Any]) -> Evaluation:
-        """From what `dump` gave."""
-        return Evaluation(**(values | {"ks": tuple(values["ks"])}))
+        """From what `dump` gave; an earlier version had no slices."""
+        return Evaluation(**({"slices": {}} | values | {"ks": tuple(values["ks"])}))
 
 
 def evaluate(
@@ -84,23 +88,24 @@ def evaluate(
     if len(queries) != train.n_users or len(candidates) != train.n_items:
         raise ValueError(f"{queries.shape}, {candidates.shape} for {train.n_users} users, {train.n_items} items")
     judged = choose_judged(train, test, config.most_users, np.random.default_rng([seed, 0]))
-    popularity = np.bincount(judged.histories.item_rows, minlength=len(judged.items))
-    per_user: dict[str, dict[str, NDArray[np.float64]]] = {}
-    whole: dict[str, dict[str, float]] = {}
-    names = (MODEL, POPULARITY, ITEM_KNN)
-    for step, name in enumerate(names):
-        progress("evaluate", step, len(names) + 1, name)
+    lists: dict[str, NDArray[np.int64]] = {}
+    for step, name in enumerate(_MODELS):
+        progress("evaluate", step, len(_MODELS) + 2, name)
         if name == MODEL:
             model = (queries[judged.users], candidates[judged.items])
-            found = search_exact(*model, max(config.ks), judged.seen, config.block_mib)
+            lists[name] = search_exact(*model, max(config.ks), judged.seen, config.block_mib).rows
         else:
-            found = _search_baseline(name, judged, config)
-        per_user[name] = judge(found.rows, judged.targets, config.ks)
-        per_user[name] |= judge_popularity(found.rows, popularity, config.ks)
-        whole[name] = measure_coverage(found.rows, len(judged.items), config.ks)
-    progress("evaluate", len(names), len(names) + 1, "intervals")
-    metrics, differences = _build_figures(per_user, whole, config, np.random.default_rng([seed, 1]))
-    progress("evaluate", len(names) + 1, len(names) + 1, "")
+            lists[name] = _search_baseline(name, judged, config).rows
+    progress("evaluate", len(_MODELS), len(_MODELS) + 2, "metrics")
+    per_user = _judge_lists(lists, judged, config)
+    compared = [f"{metric}@{k}" for metric in COMPARED for k in config.ks]
+    metrics, differences = build_figures(per_user, compared, config, np.random.default_rng([seed, 1]))
+    for name, rows in lists.items():
+        coverage = measure_coverage(rows, len(judged.items), config.ks)
+        metrics[name] |= {metric: {"value": value, "low": None, "high": None} for metric, value in coverage.items()}
+    progress("evaluate", len(_MODELS) + 1, len(_MODELS) + 2, "slices")
+    slices = judge_slices(find_slices(judged, train), lists, config, np.random.default_rng([seed, 2]))
+    progress("evaluate", len(_MODELS) + 2, len(_MODELS) + 2, "")
     return Evaluation(
         n_users=len(judged.users),
         n_users_eligible=judged.n_users_eligible,
@@ -111,7 +116,11 @@ def evaluate(
         confidence=config.confidence,
         metrics=metrics,
         differences=differences,
+        slices=slices,
         seconds=time.perf_counter() - started,
+        per_user=build_user_table(
+            train.users.get_ids(judged.users), train.items.get_ids(judged.items), judged.targets, per_user[MODEL]
+        ),
     )
 
 
@@ -150,34 +159,20 @@ def _search_baseline(name: str, judged: Judged, config: EvaluationConfig) -> Nei
     return search_scores(score, (len(judged.users), n_items), max(config.ks), judged.seen, config.block_mib)
 
 
-def _build_figures(
-    per_user: dict[str, dict[str, NDArray[np.float64]]],
-    whole: dict[str, dict[str, float]],
-    config: EvaluationConfig,
-    rng: np.random.Generator,
-) -> tuple[Figures, Figures]:
-    """Metrics and differences with intervals, from one set of resamples that all of them share."""
-    columns = [((name, metric), values) for name, judged in per_user.items() for metric, values in judged.items()]
-    compared = [f"{metric}@{k}" for metric in COMPARED for k in config.ks]
-    columns += [
-        ((f"{MODEL} - {name}", metric), per_user[MODEL][metric] - per_user[name][metric])
-        for name in per_user
-        if name != MODEL
-        for metric in compared
-    ]
-    values = np.stack([column for _, column in columns], axis=1)
-    intervals = resample_means(values, config.n_resamples, config.confidence, rng)
-    figures = {key: _get_figure(intervals, place) for place, (key, _) in enumerate(columns)}
-    metrics = {name: {metric: figures[name, metric] for metric in judged} for name, judged in per_user.items()}
-    for name, values_whole in whole.items():
-        metrics[name] |= {metric: {"value": value, "low": None, "high": None} for metric, value in values_whole.items()}
-    baselines = [name for name in per_user if name != MODEL]
-    return metrics, {name: {m: figures[f"{MODEL} - {name}", m] for m in compared} for name in baselines}
-
-
-def _get_figure(intervals: Intervals, place: int) -> Figure:
-    return {
-        "value": float(intervals.values[place]),
-        "low": float(intervals.low[place]),
-        "high": float(intervals.high[place]),
-    }
+def _judge_lists(
+    lists: dict[str, NDArray[np.int64]], judged: Judged, config: EvaluationConfig
+) -> dict[str, dict[str, NDArray[np.float64]]]:
+    """Every metric of every model that is a mean over users, one value for each judged user."""
+    popularity = np.bincount(judged.histories.item_rows, minlength=len(judged.items))
+    n_users = int(np.count_nonzero(judged.histories.sizes))
+    # The lists of all models at once: the cosines of the items they show are computed once.
+    stacked = np.concatenate(list(lists.values()))
+    diversity = judge_diversity(stacked, judged.histories, len(judged.items), config.ks, config.block_mib)
+    found: dict[str, dict[str, NDArray[np.float64]]] = {}
+    for place, (name, rows) in enumerate(lists.items()):
+        own = slice(place * len(rows), (place + 1) * len(rows))
+        found[name] = judge(rows, judged.targets, config.ks)
+        found[name] |= judge_novelty(rows, popularity, n_users, config.ks)
+        found[name] |= {metric: values[own] for metric, values in diversity.items()}
+        found[name] |= judge_popularity(rows, popularity, config.ks)
+    return found

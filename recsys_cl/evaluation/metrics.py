@@ -53,26 +53,52 @@ def judge(rows: NDArray[np.int64], targets: Bags, ks: Sequence[int]) -> dict[str
     return judged
 
 
+def find_popular(popularity: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Whether each item [n_items] belongs to the most popular fifth of the catalog, rounded up.
+
+    popularity [n_items], any count; ties go to the lower row.
+    """
+    popular = np.zeros(len(popularity), dtype=bool)
+    order = np.argsort(-popularity.astype(np.int64), kind="stable")
+    popular[order[: int(np.ceil(POPULAR_SHARE * len(popularity)))]] = True
+    return popular
+
+
 def judge_popularity(
     rows: NDArray[np.int64], popularity: NDArray[np.integer], ks: Sequence[int]
 ) -> dict[str, NDArray[np.float64]]:
     """popularity_share@k [m]: the share of each list that belongs to the most popular fifth of the catalog.
 
-    popularity [n_items], any count; ties go to the lower row. A list without items counts as 0.
+    popularity [n_items]: as in `find_popular`. A list without items counts as 0.
     """
-    _check_lengths(rows, ks)
-    popular = np.zeros(len(popularity) + 1, dtype=bool)  # the last stands for -1
-    order = np.argsort(-popularity.astype(np.int64), kind="stable")
-    popular[order[: int(np.ceil(POPULAR_SHARE * len(popularity)))]] = True
-    n_listed = np.cumsum(rows >= 0, axis=1)
-    n_popular = np.cumsum(popular[rows], axis=1)
-    return {f"popularity_share@{k}": n_popular[:, k - 1] / np.maximum(n_listed[:, k - 1], 1) for k in ks}
+    return _average_items(rows, find_popular(popularity).astype(np.float64), "popularity_share", ks)
+
+
+def judge_novelty(
+    rows: NDArray[np.int64], popularity: NDArray[np.integer], n_users: int, ks: Sequence[int]
+) -> dict[str, NDArray[np.float64]]:
+    """novelty@k [m]: the mean self-information of each list's items in bits, -log2(users of the item / users).
+
+    popularity [n_items]: users of each item, of n_users in all; an item without users counts as if it had one. A list
+    without items counts as 0. After Zhou et al. (PNAS 2010) and Vargas and Castells (RecSys 2011).
+    """
+    return _average_items(rows, np.log2(n_users / np.maximum(popularity, 1)), "novelty", ks)
 
 
 def measure_coverage(rows: NDArray[np.int64], n_items: int, ks: Sequence[int]) -> dict[str, float]:
     """coverage@k: the share of the catalog that stands in the first k places of at least one list."""
     _check_lengths(rows, ks)
     return {f"coverage@{k}": float(len(np.setdiff1d(rows[:, :k], [-1])) / max(n_items, 1)) for k in ks}
+
+
+def _average_items(
+    rows: NDArray[np.int64], values: NDArray[np.float64], name: str, ks: Sequence[int]
+) -> dict[str, NDArray[np.float64]]:
+    """name@k [m]: the mean of values [n_items] over the first k items of each list; 0 for a list without items."""
+    _check_lengths(rows, ks)
+    sums = np.cumsum(np.append(values, 0.0)[rows], axis=1)  # the appended value stands for -1
+    n_listed = np.cumsum(rows >= 0, axis=1)
+    return {f"{name}@{k}": sums[:, k - 1] / np.maximum(n_listed[:, k - 1], 1) for k in ks}
 
 
 def _check_lengths(rows: NDArray[np.int64], ks: Sequence[int]) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from recsys_cl.evaluation.figures import ITEM_KNN, MODEL
 from recsys_cl.evaluation.report_data import (
     MODELS,
+    SLICES_MEAN,
     ReportData,
     describe_counts,
     describe_verdict,
     list_metrics,
+    list_slices,
     say,
     say_metric,
     show_interval,
@@ -53,6 +57,7 @@ def render_model_card(data: ReportData) -> str:
         _escape(describe_counts(evaluation)),
         _list(describe_verdict(evaluation)),
         _table(["", *(MODELS[name] for name in names)], rows),
+        *_describe_slices(evaluation),
         "Left out of the judgment:" if dropped else "",
         _list(dropped),
         "## Training",
@@ -77,6 +82,23 @@ def _describe_data(data: ReportData) -> list[str]:
     if ingest["timed"]:
         lines.append(f"events from {ingest['first_time']} to {ingest['last_time']}")
     return [*lines, *ingest["notes"], *data.audit]
+
+
+def _describe_slices(evaluation: Mapping[str, Any]) -> list[str]:
+    """Recall at the greatest k by slice, of the model and item-kNN; slices of nobody are left out."""
+    metric = f"recall@{max(evaluation['ks'])}"
+    rows = [
+        [label, show_number(found["n_users"])]
+        + [_show_figure(found["metrics"][model][metric]) for model in (MODEL, ITEM_KNN)]
+        for label, found in list_slices(evaluation)
+        if found["n_users"]
+    ]
+    if not rows:
+        return []
+    return [
+        f"{say_metric(metric)} by slice. {SLICES_MEAN}",
+        _table(["", "users", MODELS[MODEL], MODELS[ITEM_KNN]], rows),
+    ]
 
 
 def _describe_vectors(data: ReportData) -> list[str]:

@@ -9,7 +9,7 @@ import html
 from typing import Any
 
 from recsys_cl.evaluation.charts import Point, draw_intervals, draw_line
-from recsys_cl.evaluation.evaluate import MODEL
+from recsys_cl.evaluation.figures import COMPARED, MODEL
 from recsys_cl.evaluation.page import (
     bullets,
     cells_table,
@@ -23,11 +23,13 @@ from recsys_cl.evaluation.page import (
 from recsys_cl.evaluation.report_data import (
     METRICS,
     MODELS,
+    SLICES_MEAN,
     ReportData,
     ShownItem,
     describe_counts,
     describe_verdict,
     list_metrics,
+    list_slices,
     say,
     say_metric,
     show_interval,
@@ -45,6 +47,7 @@ def render_report(data: ReportData) -> str:
             f"<header><small>Report of a recommendation model</small><h1>{isolate(data.name)}</h1></header>",
             _render_outcome(data),
             _render_metrics(data.evaluation),
+            _render_slices(data.evaluation),
             _render_data(data),
             _render_split(data),
             _render_training(data),
@@ -92,6 +95,26 @@ def _render_metrics(evaluation: Any) -> str:
         paragraph("An interval that does not hold 0 means a difference that is not chance.", "soft"),
         cells_table(minus, differences),
     )
+
+
+def _render_slices(evaluation: Any) -> str:
+    """A table for recall and one for ndcg, at the greatest k; a line a slice."""
+    slices = list_slices(evaluation)
+    if not slices:
+        return ""
+    names = [name for name in MODELS if name in evaluation["metrics"]]
+    minus = [f"minus “{html.escape(MODELS[name])}”" for name in evaluation["differences"]]
+    head = ["", "users", "held-out items", *(html.escape(MODELS[name]) for name in names), *minus]
+    parts = []
+    for metric in (f"{name}@{max(evaluation['ks'])}" for name in COMPARED):
+        rows = []
+        for label, found in slices:
+            figures = [_render_figure(found["metrics"][model][metric]) for model in found["metrics"]]
+            figures += [_render_figure(found["differences"][base][metric], "+") for base in found["differences"]]
+            counts = [show_number(found["n_users"]), show_number(found["n_targets"])]
+            rows.append([label, *counts, *(figures or ["–"] * (len(head) - 3))])
+        parts += [f"<h3>{say_metric(metric)}</h3>", cells_table(head, rows)]
+    return section("For whom, and with what", paragraph(SLICES_MEAN, "soft"), *parts)
 
 
 def _render_figure(figure: Any, sign: str = "") -> str:

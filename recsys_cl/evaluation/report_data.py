@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NotRequired, TypedDict
 
-from recsys_cl.evaluation.evaluate import ITEM_KNN, MODEL, POPULARITY, Figure
+from recsys_cl.evaluation.figures import ITEM_KNN, MODEL, POPULARITY
 
 
 class ShownItem(TypedDict):
@@ -59,8 +59,28 @@ METRICS = {
     "mrr": ("MRR", "one over the place of the first hit"),
     "hit_rate": ("Hit rate", "share of users with at least one hit"),
     "coverage": ("Coverage", "share of the catalog that is shown to somebody"),
+    "novelty": ("Novelty", "how rare the shown items are, in bits: 1 where half of the users have one, 10 where 0.1%"),
+    "diversity": ("Diversity", "how few users the items of one list share: 1 where no two of them have one in common"),
     "popularity_share": ("Popular share", "share of shown items that belong to the most popular fifth"),
 }
+
+SLICES = {
+    "light_users": "light users",
+    "heavy_users": "heavy users",
+    "history_1_4": "users with 1 to 4 items",
+    "history_5_19": "users with 5 to 19 items",
+    "history_20_99": "users with 20 to 99 items",
+    "history_100_up": "users with 100 items or more",
+    "head_items": "popular items",
+    "tail_items": "tail items",
+    "new_items": "new items",
+}
+
+SLICES_MEAN = (
+    "Light and heavy users: the third with the fewest and with the most items in training, ties included. Popular "
+    "items: the most popular fifth; tail items: the others; new items: first touched in the last tenth of training. "
+    "In a slice of items, the held-out items of that slice are what is to be found; the full catalog is ranked always."
+)
 
 _WORDS = {
     "kind_not_counted": "kind of event that does not count",
@@ -119,35 +139,56 @@ def show_number(value: Any) -> str:
     return f"{value:,.0f}" if isinstance(value, (int, float)) and not isinstance(value, bool) else say(str(value))
 
 
-def show_interval(figure: Figure, sign: str = "") -> str:
+def show_interval(figure: Mapping[str, float | None], sign: str = "") -> str:
     """The ends of an interval, or nothing where the figure has none."""
     low, high = figure["low"], figure["high"]
     return "" if low is None or high is None else f"{low:{sign}.4f}\u00a0to {high:{sign}.4f}"
 
 
 def list_metrics(evaluation: Mapping[str, Any]) -> list[str]:
-    """Names of all metrics, kind by kind, each from its smallest k to its greatest."""
-    return [f"{name}@{k}" for name in METRICS for k in sorted(evaluation["ks"])]
+    """Names of all metrics, kind by kind, each from its smallest k to its greatest; those there are, for an earlier
+    version measured fewer."""
+    names = [f"{name}@{k}" for name in METRICS for k in sorted(evaluation["ks"])]
+    return [name for name in names if name in evaluation["metrics"][MODEL]]
+
+
+def list_slices(evaluation: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """The slices that were judged, each as what it is called and its figures; in a file they lie in no such order. An
+    earlier version judged none."""
+    slices = evaluation.get("slices", {})
+    return [(label, slices[name]) for name, label in SLICES.items() if name in slices]
 
 
 def describe_verdict(evaluation: Mapping[str, Any]) -> list[str]:
     """A sentence for each baseline: whether the model is better, by NDCG at the greatest k."""
     metric = f"ndcg@{max(evaluation['ks'])}"
     value = evaluation["metrics"][MODEL][metric]["value"]
-    sentences = []
-    for name, differences in evaluation["differences"].items():
-        figure, base = differences[metric], evaluation["metrics"][name][metric]["value"]
-        if figure["low"] > 0:
-            verdict = "The model is better than"
-        elif figure["high"] < 0:
-            verdict = "The model is worse than"
-        else:
-            verdict = "These users cannot tell the model from"
-        sentences.append(
-            f"{verdict} “{MODELS[name]}”: {say_metric(metric)} is {value:.4f} against {base:.4f}, a difference of "
-            f"{figure['value']:+.4f} (from {show_interval(figure, '+')})."
+    return [
+        describe_difference(
+            ("the model", f"“{MODELS[name]}”"),
+            metric,
+            (value, evaluation["metrics"][name][metric]["value"]),
+            differences[metric],
         )
-    return sentences
+        for name, differences in evaluation["differences"].items()
+    ]
+
+
+def describe_difference(
+    names: tuple[str, str], metric: str, values: tuple[float, float], difference: Mapping[str, Any]
+) -> str:
+    """A sentence: whether the first of two is better by `metric`; difference: the Figure of first minus second."""
+    first, second = names
+    if difference["low"] > 0:
+        verdict = f"{first[0].upper()}{first[1:]} is better than"
+    elif difference["high"] < 0:
+        verdict = f"{first[0].upper()}{first[1:]} is worse than"
+    else:
+        verdict = f"These users cannot tell {first} from"
+    return (
+        f"{verdict} {second}: {say_metric(metric)} is {values[0]:.4f} against {values[1]:.4f}, a difference of "
+        f"{difference['value']:+.4f} (from {show_interval(difference, '+')})."
+    )
 
 
 def describe_counts(evaluation: Mapping[str, Any]) -> str:

@@ -46,7 +46,7 @@ class _Marked:
 def find_targets(train: Interactions, test: Interactions) -> Bags:
     """The targets of every user, as one bag each, many of them empty; of users without training events too."""
     marked = _mark_items(train, test)
-    return _select(marked.wanted, marked.in_catalog & ~marked.repeated)
+    return select_items(marked.wanted, marked.in_catalog & ~marked.repeated)
 
 
 def check_judged(train: Interactions, test: Interactions) -> None:
@@ -83,7 +83,7 @@ def choose_judged(train: Interactions, test: Interactions, most_users: int, rng:
         items=np.flatnonzero(known),
         histories=histories,
         seen=histories.take(users),
-        targets=keep_items(_select(wanted, findable).take(users), known),
+        targets=keep_items(select_items(wanted, findable).take(users), known),
         n_users_eligible=len(eligible),
         dropped={
             "users_without_training": int(np.count_nonzero(tested & ~active)),
@@ -96,9 +96,15 @@ def choose_judged(train: Interactions, test: Interactions, most_users: int, rng:
 
 def keep_items(bags: Bags, known: NDArray[np.bool_]) -> Bags:
     """The items where known [n_items] holds, renumbered 0, 1, … in the same order; a bag may become empty."""
-    kept = _select(bags, known[bags.item_rows])
+    kept = select_items(bags, known[bags.item_rows])
     new_rows = (np.cumsum(known) - 1).astype(np.int32)
     return Bags(kept.offsets, new_rows[kept.item_rows], kept.weights)
+
+
+def select_items(bags: Bags, mask: NDArray[np.bool_]) -> Bags:
+    """The items of bags where mask [n] holds, one value an item of a bag; a bag may become empty."""
+    kept = np.concatenate(([0], np.cumsum(mask, dtype=np.int64)))
+    return Bags(kept[bags.offsets], bags.item_rows[mask], bags.weights[mask])
 
 
 def _mark_items(train: Interactions, test: Interactions) -> _Marked:
@@ -106,15 +112,11 @@ def _mark_items(train: Interactions, test: Interactions) -> _Marked:
         raise ValueError(f"train {train.n_users, train.n_items} and test {test.n_users, test.n_items} differ in rows")
     history, wanted = train.to_bags(), test.to_bags()
     known = np.bincount(history.item_rows, minlength=train.n_items) > 0
-    repeated = np.isin(_number_pairs(wanted, train.n_items), _number_pairs(history, train.n_items))
+    pairs, known_pairs = _number_pairs(wanted, train.n_items), _number_pairs(history, train.n_items)
+    repeated = np.isin(pairs, known_pairs, assume_unique=True)  # a bag holds an item once
     return _Marked(history, wanted, known[wanted.item_rows], repeated)
 
 
 def _number_pairs(bags: Bags, n_items: int) -> NDArray[np.int64]:
     """One number for each (bag, item)."""
     return np.repeat(np.arange(len(bags), dtype=np.int64) * n_items, bags.sizes) + bags.item_rows
-
-
-def _select(bags: Bags, mask: NDArray[np.bool_]) -> Bags:
-    kept = np.concatenate(([0], np.cumsum(mask, dtype=np.int64)))
-    return Bags(kept[bags.offsets], bags.item_rows[mask], bags.weights[mask])

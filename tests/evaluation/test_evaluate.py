@@ -12,6 +12,7 @@ from recsys_cl.bags import Bags
 from recsys_cl.config import EvaluationConfig
 from recsys_cl.errors import InputError
 from recsys_cl.evaluation.evaluate import Evaluation, evaluate, judge_model
+from recsys_cl.evaluation.report_data import SLICES
 from recsys_cl.ids import IdMap
 from recsys_cl.interactions.table import Interactions
 
@@ -60,7 +61,7 @@ def test_the_true_scores_find_everything_and_chance_does_not() -> None:
 def test_every_figure_of_every_model_is_there_in_order_within_its_interval_and_survives_json() -> None:
     queries, candidates, train, test = build_world(1)
     found = evaluate(queries, candidates, train, test, KS, 0)
-    names = {"recall", "ndcg", "mrr", "hit_rate", "popularity_share", "coverage"}
+    names = {"recall", "ndcg", "mrr", "hit_rate", "popularity_share", "coverage", "novelty", "diversity"}
     for model in ("model", "popularity", "item_knn"):
         assert set(found.metrics[model]) == {f"{name}@{k}" for name in names for k in (2, 10)}
         for metric, figure in found.metrics[model].items():
@@ -71,7 +72,46 @@ def test_every_figure_of_every_model_is_there_in_order_within_its_interval_and_s
         for metric, figure in differences.items():
             expected = found.metrics["model"][metric]["value"] - found.metrics[baseline][metric]["value"]  # type: ignore[operator]
             assert figure["value"] == pytest.approx(expected, abs=1e-12)
+    assert [*found.slices, "new_items"] == list(SLICES)  # this log has no times
+    assert found.per_user is not None
+    for metric in ("recall@2", "ndcg@10", "mrr@10"):
+        assert found.per_user[metric].mean() == pytest.approx(found.metrics["model"][metric]["value"])
     assert Evaluation.load(json.loads(json.dumps(found.dump(), allow_nan=False))) == found
+
+
+def test_a_slice_of_everybody_has_the_figures_of_everybody_and_slices_of_items_share_out_the_targets() -> None:
+    queries, candidates, train, test = build_world(6)
+    noisy = queries + np.random.default_rng(0).standard_normal(queries.shape).astype(np.float32)
+    found = evaluate(noisy, candidates, train, test, KS, 0)
+    everybody = found.slices["history_5_19"]  # each has 8 items in training
+    assert (everybody["n_users"], everybody["n_targets"]) == (found.n_users, found.n_targets)
+    assert found.slices["history_1_4"]["n_users"] == 0
+    for model, figures in everybody["metrics"].items():
+        for metric, figure in figures.items():
+            whole = found.metrics[model][metric]
+            assert figure["value"] == whole["value"]
+            assert figure["low"] == pytest.approx(whole["low"], abs=0.03)  # other resamples
+    parts = [found.slices[name]["n_targets"] for name in ("head_items", "tail_items")]
+    assert sum(parts) == found.n_targets
+    assert min(parts) > 0
+
+
+def test_popularity_shows_what_everybody_knows_and_always_the_same() -> None:
+    queries, candidates, train, test = build_world(7)
+    found = evaluate(queries, candidates, train, test, KS, 0).metrics
+    for metric, sign in (("novelty@10", -1), ("coverage@10", -1), ("popularity_share@10", 1)):
+        for other in ("model", "item_knn"):
+            ours, theirs = found["popularity"][metric]["value"], found[other][metric]["value"]
+            assert sign * (ours - theirs) > 0, (metric, other)  # type: ignore[operator]
+    sets = [set(np.flatnonzero(train.item_rows == row) // 8) for row in range(80)]  # users of each item, 8 items each
+    users = np.array([len(users) for users in sets])
+    popular = np.argsort(-users, kind="stable")
+    seen = np.split(train.item_rows, train.offsets[1:-1])
+    lists = [[row for row in popular if row not in seen[user]][:2] for user in range(120)]
+    cosines = [len(sets[a] & sets[b]) / (users[a] * users[b]) ** 0.5 for a, b in lists]
+    assert found["popularity"]["diversity@2"]["value"] == pytest.approx(1 - np.mean(cosines), abs=1e-6)
+    bits = [np.mean([-np.log2(users[row] / 120) for row in listed]) for listed in lists]
+    assert found["popularity"]["novelty@2"]["value"] == pytest.approx(np.mean(bits), abs=1e-9)
 
 
 def test_the_same_seed_gives_the_same_figures() -> None:
@@ -79,7 +119,7 @@ def test_the_same_seed_gives_the_same_figures() -> None:
     config = EvaluationConfig(ks=(5,), n_resamples=100, most_users=40)
     first, again, other = (evaluate(queries, candidates, train, test, config, seed) for seed in (1, 1, 2))
     assert (first.n_users, first.n_users_eligible) == (40, 120)
-    assert (first.metrics, first.differences) == (again.metrics, again.differences)
+    assert (first.metrics, first.differences, first.slices) == (again.metrics, again.differences, again.slices)
     assert first.metrics != other.metrics
 
 

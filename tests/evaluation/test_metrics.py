@@ -11,7 +11,7 @@ from ir_measures import RR, R, Success, nDCG
 from numpy.typing import NDArray
 
 from recsys_cl.bags import Bags
-from recsys_cl.evaluation.metrics import judge, judge_popularity, measure_coverage
+from recsys_cl.evaluation.metrics import find_popular, judge, judge_novelty, judge_popularity, measure_coverage
 
 
 def draw_lists(seed: int, m: int, n: int, length: int) -> tuple[NDArray[np.int64], Bags]:
@@ -92,6 +92,37 @@ def test_popularity_share_counts_the_most_popular_fifth() -> None:
     shares = judge_popularity(rows, popularity, (2, 4))
     np.testing.assert_allclose(shares["popularity_share@2"], [1.0, 0.0, 0.0])
     np.testing.assert_allclose(shares["popularity_share@4"], [0.5, 1 / 3, 0.0])
+
+
+def test_the_popular_fifth_is_rounded_up_and_ties_go_to_the_lower_row() -> None:
+    assert np.flatnonzero(find_popular(np.array([3, 5, 5, 5, 1, 0]))).tolist() == [1, 2]
+    assert find_popular(np.array([7])).tolist() == [True]
+    assert find_popular(np.zeros(0, dtype=np.int64)).tolist() == []
+
+
+def test_novelty_is_the_mean_information_of_the_items_shown() -> None:
+    popularity = np.array([16, 8, 1, 0])
+    rows = np.array([[0, 1, 2], [2, 3, -1], [-1, -1, -1]])
+    found = judge_novelty(rows, popularity, 16, (1, 2, 3))
+    np.testing.assert_allclose(found["novelty@1"], [0.0, 4.0, 0.0])
+    np.testing.assert_allclose(found["novelty@2"], [0.5, 4.0, 0.0])
+    np.testing.assert_allclose(found["novelty@3"], [5 / 3, 4.0, 0.0])  # over the items there are
+
+
+@settings(deadline=None, max_examples=50)
+@given(seed=st.integers(0, 10_000), m=st.integers(1, 8), n=st.integers(6, 40))
+def test_novelty_and_popular_share_are_those_of_a_reference_too_simple_to_be_wrong(seed: int, m: int, n: int) -> None:
+    rows, _ = draw_lists(seed, m, n, 6)
+    popularity = np.random.default_rng(seed).integers(1, 50, n)
+    popular = sorted(range(n), key=lambda row: (-popularity[row], row))[: math.ceil(n / 5)]
+    novelty, shares = judge_novelty(rows, popularity, 60, (1, 4, 6)), judge_popularity(rows, popularity, (1, 4, 6))
+    for query in range(m):
+        for k in (1, 4, 6):
+            shown = [row for row in rows[query, :k].tolist() if row >= 0]
+            bits = [-math.log2(popularity[row] / 60) for row in shown]
+            assert novelty[f"novelty@{k}"][query] == pytest.approx(sum(bits) / max(1, len(bits)), abs=1e-9)
+            share = sum(row in popular for row in shown) / max(1, len(shown))
+            assert shares[f"popularity_share@{k}"][query] == pytest.approx(share, abs=1e-9)
 
 
 def test_coverage_counts_each_shown_item_once() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from recsys_cl.evaluation.evaluate import Evaluation
 from recsys_cl.evaluation.model_card import render_model_card
 from recsys_cl.evaluation.report import render_report
 from recsys_cl.evaluation.report_data import METRICS, ReportData, describe_verdict
@@ -26,6 +27,8 @@ def build_evaluation(gain: float = 0.02) -> dict[str, Any]:
         found["coverage@5"] = found["coverage@20"] = {"value": 0.25, "low": None, "high": None}
     compared = [f"{name}@{k}" for name in ("recall", "ndcg") for k in (5, 20)]
     differences = {name: {m: figure(gain) for m in compared} for name in ("popularity", "item_knn")}
+    part = {"n_users": 321, "n_targets": 432, "metrics": metrics, "differences": differences}
+    nobody: dict[str, Any] = {"n_users": 0, "n_targets": 0, "metrics": {}, "differences": {}}
     return {
         "n_users": 1234,
         "n_users_eligible": 5678,
@@ -36,6 +39,7 @@ def build_evaluation(gain: float = 0.02) -> dict[str, Any]:
         "confidence": 0.95,
         "metrics": metrics,
         "differences": differences,
+        "slices": {"history_100_up": nobody, "light_users": part},
         "seconds": 1.5,
     }
 
@@ -138,18 +142,43 @@ def test_the_page_says_what_was_measured_in_words() -> None:
         "repeats another event",
         "HNSW graph",
         "users with nothing in training",
+        "For whom, and with what",
+        "users with 100 items or more",
     ):
         assert said in text
-    for unsaid in ("ndcg@20", "item_knn", "users_without_training", "None", "nan"):
+    for unsaid in ("ndcg@20", "item_knn", "users_without_training", "light_users", "None", "nan"):
         assert unsaid not in text
     assert "held-out items that the user has" not in text  # nothing of that kind was left out
 
 
+def test_slices_are_told_with_their_counts_and_a_slice_of_nobody_without_figures() -> None:
+    document, card = render_report(build_data()), render_model_card(build_data())
+    light = "<tr><th>light users</th><td class=number>321</td><td class=number>432</td><td class=number>0.1000"
+    assert document.count(light) == 2  # recall and NDCG
+    nobody = "<tr><th>users with 100 items or more</th>" + "<td class=number>0</td>" * 2 + "<td class=number>–</td>" * 5
+    assert document.count(f"{nobody}</tr>") == 2
+    assert document.index("light users</th>") < document.index("users with 100 items or more</th>")
+    assert "| light users | 321 | 0.1000 (0.0900\u00a0to 0.1100) | 0.1000" in card
+    assert "users with 100 items or more" not in card
+
+
+def test_what_an_earlier_version_measured_is_told_without_what_it_did_not() -> None:
+    evaluation = build_evaluation()
+    del evaluation["slices"]
+    for found in evaluation["metrics"].values():
+        del found["novelty@5"], found["novelty@20"]
+    data = replace(build_data(), evaluation=Evaluation.load(evaluation).dump())
+    for text in (Page(render_report(data)).text, render_model_card(data)):
+        assert "Diversity at 20" in text
+        assert "Novelty at" not in text
+        assert "light users" not in text
+
+
 def test_parts_without_data_are_left_out() -> None:
-    data = ReportData("run", {}, {}, [], "", build_evaluation())
+    data = ReportData("run", {}, {}, [], "", build_evaluation() | {"slices": {}})
     page = Page(render_report(data))
     assert page.open == []
-    for heading in ("What went in", "Training", "How popular", "Vectors", "Neighbors", "Settings"):
+    for heading in ("For whom", "What went in", "Training", "How popular", "Vectors", "Neighbors", "Settings"):
         assert heading not in page.text
     assert "## Evaluation" in render_model_card(data)
 
