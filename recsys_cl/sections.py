@@ -201,9 +201,9 @@ class TrainingConfig(Section):
     """The training loop."""
 
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of everything that is drawn.")
-    epochs: Count = Field(25, description="Passes over the users.")
+    epochs: Count = Field(40, description="Passes over the users.")
     least_steps: int = Field(600, ge=0, description="Small logs are passed over more often, until so many steps.")
-    batch_users: Count = Field(256, description="Users of a batch.")
+    batch_users: Count = Field(512, description="Users of a batch.")
     learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(0.01, description="Greatest step size of embeddings.")
     tower_learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(
         0.005, description="Greatest step size of what is no embedding: weights of a history, a learned temperature."

@@ -6,10 +6,14 @@ Here: items known by nothing but their row.
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+_LEAST_NORM = 1e-12
 
 
 class ItemFeatures(Protocol):
@@ -79,6 +83,33 @@ def move_by_adam(
     values.addcdiv_(first, scale, value=-learning_rate / (1 - 0.9**step))
 
 
+class _Normalize(torch.autograd.Function):
+    """x / ‖x‖ with the gradient written out: four passes over the rows of a step instead of a dozen."""
+
+    @staticmethod
+    def forward(ctx: Any, vectors: Tensor) -> Tensor:
+        inverse = vectors.norm(dim=1, keepdim=True).clamp_min_(_LEAST_NORM).reciprocal_()
+        unit: Tensor = vectors * inverse
+        ctx.save_for_backward(unit, inverse)
+        return unit
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        unit, inverse = ctx.saved_tensors
+        along = (gradient * unit).sum(dim=1, keepdim=True)
+        turned: Tensor = torch.addcmul(gradient, unit, along, value=-1).mul_(inverse)
+        return turned
+
+
+def normalize(vectors: Tensor) -> Tensor:
+    """Vectors [n, d] at unit length; a vector of zeros stays one."""
+    if not vectors.requires_grad:  # also when a tower is exported, where no function of ours is known
+        return nn.functional.normalize(vectors, dim=1, eps=_LEAST_NORM)
+    apply: Callable[..., Tensor] = _Normalize.apply
+    return apply(vectors)
+
+
 class IdEncoder(nn.Module):
     """The free embedding itself; at unit length where the score is the cosine."""
 
@@ -88,4 +119,4 @@ class IdEncoder(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """features [n, d] -> vectors [n, d]."""
-        return nn.functional.normalize(features, dim=1) if self.unit else features
+        return normalize(features) if self.unit else features

@@ -14,10 +14,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import torch
+from scipy.sparse import csr_matrix
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
+from recsys_cl.bags import Bags
 from recsys_cl.config import ModelConfig
 
 _LEAST_WEIGHT = 1e-30  # of padding: its log is finite, so that a bag of padding alone gives no NaN
@@ -30,6 +35,36 @@ class MeanHistory(nn.Module):
         """vectors [b, L, d], weights [b, L] -> means [b, L, d]."""
         total = weights.cumsum(1).unsqueeze(2).clamp_min(_LEAST_WEIGHT)
         return (vectors * weights.unsqueeze(2)).cumsum(1) / total
+
+
+def sum_bags(vectors: Tensor, bags: Bags, weights: Tensor) -> Tensor:
+    """The weighted sum of each bag's vectors [n_bags, d]; bags over rows of vectors [t, d], weights [n] of items."""
+    apply: Callable[..., Tensor] = _SumBags.apply
+    return apply(vectors, bags, weights)
+
+
+class _SumBags(torch.autograd.Function):
+    """torch's embedding_bag, with a gradient that is a sum over bags too, those that an item is in: nothing sorted."""
+
+    @staticmethod
+    def forward(ctx: Any, vectors: Tensor, bags: Bags, weights: Tensor) -> Tensor:
+        items, starts = torch.from_numpy(bags.item_rows), torch.from_numpy(np.ascontiguousarray(bags.offsets[:-1]))
+        ctx.bags, ctx.weights, ctx.n_rows = bags, weights, len(vectors)
+        return _embed(items, starts, vectors, weights)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        shape = (len(ctx.bags), ctx.n_rows)
+        matrix = csr_matrix((ctx.weights.numpy(), ctx.bags.item_rows, ctx.bags.offsets), shape=shape).tocsc()
+        holders, starts = torch.from_numpy(matrix.indices), torch.from_numpy(matrix.indptr[:-1])
+        return _embed(holders, starts, gradient, torch.from_numpy(matrix.data)), None, None
+
+
+def _embed(rows: Tensor, starts: Tensor, vectors: Tensor, weights: Tensor) -> Tensor:
+    if not len(rows):
+        return vectors.new_zeros(len(starts), vectors.shape[1])
+    return nn.functional.embedding_bag(rows.to(starts.dtype), vectors, starts, mode="sum", per_sample_weights=weights)
 
 
 class AttentionHistory(nn.Module):

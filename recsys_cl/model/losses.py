@@ -34,9 +34,10 @@ class Logits:
     """What a loss takes; it may overwrite `candidates`.
 
     candidates [q, c]: a line a query, log_q [c] already subtracted. hits: (queries [h], candidates [h]) that are no
-    negatives: accidental hits, and the user's other items. owners [p]: the query of each positive, ascending; weights
-    [p] above 0. positives [p]: their logits; or columns [p]: where they stand among the candidates. n_others [q]: how
-    many items of the catalog are negatives of the query. shift: 0…c - 1, by chance. temperature: of the logits.
+    negatives: accidental hits, the positives among them, and the user's other items. owners [p]: the query of each
+    positive, ascending; weights [p] above 0. positives [p]: their logits; or columns [p]: where they stand among the
+    candidates. n_others [q]: how many items of the catalog are negatives of the query. shift: 0…c - 1, by chance.
+    temperature: of the logits.
     """
 
     candidates: Tensor
@@ -137,7 +138,7 @@ def _contrast(logits: Logits) -> tuple[Tensor, Tensor]:
 class _Contrast(torch.autograd.Function):
     """logsumexp of the unmasked candidates, in the memory of the candidates: three passes over [q, c] there and back,
     where single operations take a dozen. Positives that are candidates come from, and their gradients go to, the same
-    matrix."""
+    matrix: they are masked, so that nothing else is there."""
 
     @staticmethod
     def forward(
@@ -146,20 +147,19 @@ class _Contrast(torch.autograd.Function):
         positives = None if columns is None else candidates[owners, columns]
         candidates.index_put_(hits, candidates.new_tensor(MASKED_LOGIT))
         top = candidates.amax(dim=1)
-        shares = torch.softmax(candidates, dim=1, out=candidates)
-        # Where everything is masked the shares are even, and mean nothing; their gradient is 0 like that of all hits.
+        shares = torch.softmax(candidates, dim=1, out=candidates)  # exactly 0 where masked, …
         log_sums = top - shares.amax(dim=1).log()
-        ctx.save_for_backward(*hits, *(() if columns is None else (owners, columns)))
+        open_ = (top > MASKED_LOGIT / 2).to(top.dtype)  # … unless a whole line is
+        ctx.save_for_backward(open_, *(() if columns is None else (owners, columns)))
         ctx.shares = shares
         return log_sums, positives
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, of_sums: Tensor, of_positives: Tensor | None) -> tuple[Tensor | None, ...]:
-        hits, places = ctx.saved_tensors[:2], ctx.saved_tensors[2:]
-        gradient = ctx.shares.mul_(of_sums.unsqueeze(1))
-        gradient.index_put_(hits, gradient.new_tensor(0.0))
+        open_, *places = ctx.saved_tensors
+        gradient = ctx.shares.mul_((of_sums * open_).unsqueeze(1))
         if places:
-            gradient.index_put_(places, of_positives, accumulate=True)
+            gradient.index_put_(places, of_positives)
         ctx.shares = None  # it has been overwritten
         return gradient, None, None, None

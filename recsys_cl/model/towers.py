@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from recsys_cl.bags import Bags
 from recsys_cl.config import ModelConfig
-from recsys_cl.model.encoders import IdEncoder, RowTable
-from recsys_cl.model.histories import MeanHistory, build_history
+from recsys_cl.model.encoders import IdEncoder, RowTable, normalize
+from recsys_cl.model.histories import MeanHistory, build_history, sum_bags
 from recsys_cl.model.losses import Logits
 from recsys_cl.model.scores import count_taste_floats, widen_candidates, widen_queries
 from recsys_cl.sampling.batches import Batch
@@ -38,11 +38,11 @@ class QueryTower(nn.Module):
 
     def forward(self, states: Tensor, user_vectors: Tensor | None = None) -> Tensor:
         """states [n, d] of the history, user_vectors [n, d] or None for users without an embedding -> [n, d]."""
-        taste = nn.functional.normalize(states, dim=1) if self.unit else states
+        taste = normalize(states) if self.unit else states
         if user_vectors is None:
             return taste
         mixed = taste + self.user_weight * user_vectors
-        return nn.functional.normalize(mixed, dim=1) if self.unit else mixed
+        return normalize(mixed) if self.unit else mixed
 
 
 class TwoTowers(nn.Module):
@@ -108,8 +108,10 @@ class TwoTowers(nn.Module):
         moments = (".first", ".second")
         return {name: value for name, value in self.state_dict().items() if not name.endswith(moments)}
 
-    def encode_bags(self, vectors: Tensor, bags: Bags, users: Tensor | None, every_place: bool = False) -> Tensor:
-        """Queries [n, d] of bags over local rows of vectors [t, d], already weighted by item_weights.
+    def encode_bags(
+        self, table: tuple[Tensor, Tensor], bags: Bags, users: Tensor | None, every_place: bool = False
+    ) -> Tensor:
+        """Queries [n, d] of bags over local rows of a table: vectors [t, d], and how much each item counts [t].
 
         users: free embeddings, one a query, or None. every_place: a query for each place in a bag, in order; else one a
         bag, an empty bag being a zero state. Of a bag that is one query the last history_length items are read.
@@ -117,17 +119,15 @@ class TwoTowers(nn.Module):
         if self.history_length is not None and not every_place:
             bags = bags.keep_last(self.history_length)
         items = torch.from_numpy(bags.item_rows).long()
+        vectors, counts = table
         weights = torch.from_numpy(np.ascontiguousarray(bags.weights)).to(vectors.dtype)
         history = self.query_tower.history
         if isinstance(history, MeanHistory) and not every_place:
-            starts = torch.from_numpy(np.ascontiguousarray(bags.offsets[:-1]))
-            summed = nn.functional.embedding_bag(
-                items, vectors, starts, mode="sum", per_sample_weights=weights if weights.numel() else None
-            )
             totals = np.bincount(np.repeat(np.arange(len(bags)), bags.sizes), bags.weights, len(bags))
+            summed = sum_bags(vectors, bags, weights * counts[items])
             states = summed / torch.from_numpy(np.maximum(totals, 1e-30)).to(vectors.dtype).unsqueeze(1)
             return cast(Tensor, self.query_tower(states, users))
-        padded, filled = _pad(vectors, items, weights, bags.sizes)
+        padded, filled = _pad(vectors * counts.unsqueeze(1), items, weights, bags.sizes)
         states = history(*padded)  # [b, L, d]
         states = states[filled] if every_place else _take_last(states, padded[1])
         return cast(Tensor, self.query_tower(states, users))
@@ -140,8 +140,8 @@ class TwoTowers(nn.Module):
         users = None if self.user_table is None else self.user_table.gather(torch.from_numpy(batch.user_rows))
         if users is not None and batch.every_place:
             users = users.repeat_interleave(torch.from_numpy(batch.bags.sizes), dim=0)
-        weighted = bag_vectors * self.item_weights[bag_items].unsqueeze(1)
-        queries = self.encode_bags(weighted, batch.bags, users, batch.every_place)  # [q, d]
+        table = (bag_vectors, self.item_weights[bag_items])
+        queries = self.encode_bags(table, batch.bags, users, batch.every_place)  # [q, d]
         queries = widen_queries(queries, self.config.score) / self.temperature
         vectors = widen_candidates(self.encoder(candidates), self.config.score)  # [u, d or d + 2]
         bias = self.config.popularity_weight * self.log_popularity[items]  # [u]
@@ -223,4 +223,5 @@ def _multiply(queries: Tensor, vectors: Tensor, bias: Tensor, precision: str) ->
     """queries [q, d] · vectors [c, d] + bias [c]: logits [q, c]."""
     if precision == "bfloat16":
         return (queries.bfloat16() @ vectors.bfloat16().T).to(bias.dtype) + bias
-    return torch.addmm(bias, queries, vectors.T)
+    # As they are published, popularity in one more float: so `dim` floats are multiplied, 64 of them at full speed.
+    return torch.cat((queries, torch.ones_like(queries[:, :1])), 1) @ torch.cat((vectors, bias.unsqueeze(1)), 1).T

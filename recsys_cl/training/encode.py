@@ -38,12 +38,12 @@ def encode_queries(model: TwoTowers, bags: Bags, user_rows: NDArray[np.int64] | 
     training = model.training
     model.eval()
     out = np.empty((len(bags), model.config.dim), dtype=np.float32)
-    vectors = torch.from_numpy(encode_bag_vectors(model))
+    table = (model.bag_table.table, model.item_weights)
     for rows in _list_blocks(model, bags):
         users = None
         if model.user_table is not None and user_rows is not None:
             users = model.user_table.table[torch.from_numpy(user_rows[rows])]
-        taste = model.encode_bags(vectors, bags.take(rows), users)
+        taste = model.encode_bags(table, bags.take(rows), users)
         out[rows, :-1] = widen_queries(taste, model.config.score, with_length=False).numpy()
     out[:, -1] = 1.0
     model.train(training)

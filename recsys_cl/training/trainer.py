@@ -67,7 +67,8 @@ class Hooks:
 class Trained:
     """model: as it stood at the validation that was chosen, or at the end; n_steps: steps taken to get there.
 
-    history: one entry an epoch: `{"epoch", "step", "loss", "seconds"}`, and `"recall"` after a validation.
+    history: one entry an epoch: `{"epoch", "step", "loss", "n_positives", "seconds"}`, positives and seconds since the
+    start, validations left out; after a validation `"recall"`, and `"recall_error"`, the standard error of its mean.
     """
 
     model: TwoTowers
@@ -136,13 +137,16 @@ def train(interactions: Interactions, config: Config, *, n_steps: int | None = N
             note = f"loss {taken.loss:.3f}, {pace:,.0f} positives/s{stop.describe()}"
             hooks.progress("training", at.step, n_steps or total, note)
             if place + 1 == drawer.steps_an_epoch or at.step == n_steps:
-                entry = {"epoch": epoch + 1, "step": at.step, "loss": at.loss / (place + 1), "seconds": at.seconds}
+                entry = {"epoch": epoch + 1, "step": at.step, "loss": at.loss / (place + 1)}
+                entry |= {"n_positives": at.n_positives, "seconds": at.seconds}
                 at.loss = 0.0
                 at.history.append(entry)
                 judged = (epoch + 1) % validate_every == 0 or epoch + 1 == epochs
                 if hooks.validation is not None and judged and at.step != n_steps:
                     values = _validate(model, drawer.source.histories, hooks.validation)
-                    entry["recall"] = float(values.mean())
+                    started = time.perf_counter() - at.seconds  # seconds are those of training alone
+                    error = float(values.std() / math.sqrt(len(values)))
+                    entry |= {"recall": float(values.mean()), "recall_error": error}
                     log.write(step=at.step, epoch=epoch + 1, recall=entry["recall"], seconds=at.seconds)
                     stop.note(values, at.step)
             if checkpoints.is_due():
