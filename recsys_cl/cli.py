@@ -193,7 +193,7 @@ def compare(
 
     Example: `recsys-cl compare 20260301T101500Z-0123456789ab 20260302T101500Z-ba9876543210 --store data`
     """
-    from recsys_cl.pipeline import compare_runs
+    from recsys_cl.comparing import compare_runs
     from recsys_cl.summary import describe_comparison
 
     found = compare_runs(store, run_a, run_b).dump()

@@ -17,7 +17,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -25,12 +24,12 @@ import polars as pl
 import pyarrow as pa
 
 from recsys_cl.catalog import Catalog, join_attributes
+from recsys_cl.comparing import PER_USER
 from recsys_cl.embeddings import EmbeddingTable
 from recsys_cl.errors import ConfigError, StoreError
-from recsys_cl.evaluation.compare import Comparison, compare_users
 from recsys_cl.evaluation.evaluate import Evaluation, evaluate
 from recsys_cl.evaluation.targets import check_judged
-from recsys_cl.files import TEMPORARY, measure_folder, read_json, write_file, write_folder, write_json
+from recsys_cl.files import TEMPORARY, measure_folder, read_json, write_file, write_json
 from recsys_cl.index.build import build_index
 from recsys_cl.index.recall import measure_ann_recall
 from recsys_cl.interactions.ingest import Ingested, ingest_log
@@ -42,10 +41,9 @@ from recsys_cl.publishing.gate import Gain, GateFacts, check_finite, check_gate,
 from recsys_cl.publishing.parts import GIVEN_FILES, ReleaseParts
 from recsys_cl.publishing.release import ReleaseFacts, publish_release
 from recsys_cl.reporting import write_reports
-from recsys_cl.runs import STAGES, Run, open_run
+from recsys_cl.runs import STAGES, Run
 
 GATE_K = 20
-PER_USER = "per_user.parquet"
 
 
 @dataclass(frozen=True)
@@ -117,32 +115,6 @@ def run_stage(
     run.finish(stage, time.perf_counter() - started)
 
 
-def compare_runs(store: Path, first: str, second: str) -> Comparison:
-    """Compare the models of two runs of a store, over the users that both judged on the same held-out items.
-
-    Resamples, confidence and seed are those of the first run. Raises StoreError for a run that is not there or not
-    evaluated, InputError where the two cannot be compared.
-    """
-    runs = [open_run(store, run_id) for run_id in (first, second)]
-    ours, theirs = (_read_users(run) for run in runs)
-    config, seed = runs[0].config.evaluation, runs[0].config.training.seed
-    return compare_users(ours, theirs, config.n_resamples, config.confidence, np.random.default_rng(seed))
-
-
-def _read_users(run: Run) -> pl.DataFrame:
-    """The figures of each user that `evaluate` has judged."""
-    path = run.folder / PER_USER
-    again = f"recsys-cl evaluate --store {quote(str(run.store))} --run {run.run_id}"
-    if not run.is_done("evaluate"):
-        raise StoreError(f"run {run.run_id} has not been evaluated", remedy=f"first: {again}")
-    try:
-        return pl.read_parquet(path)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise StoreError(
-            f"{path} cannot be read ({error})", "what evaluate writes", f"evaluate again: {again}"
-        ) from error
-
-
 def _ingest(run: Run, progress: Progress, frames: Frames) -> None:
     given, images = {}, run.config.images
     for name, frame in (("items", frames.items), ("users", frames.users)):
@@ -160,11 +132,10 @@ def _ingest(run: Run, progress: Progress, frames: Frames) -> None:
 
 
 def _train(run: Run, progress: Progress) -> None:
+    from recsys_cl.fits import write_evaluated, write_published
     from recsys_cl.recipe import Choice, Place, choose_steps, fit
     from recsys_cl.sampling.audit import audit_pairs
     from recsys_cl.training.checkpoint import name_training
-    from recsys_cl.training.encode import encode_bag_vectors
-    from recsys_cl.training.save import save_towers
 
     config, interactions = run.config, Interactions.read(run.folder / "interactions")
     split = _split(run, interactions)
@@ -176,26 +147,18 @@ def _train(run: Run, progress: Progress) -> None:
     def place(name: str, what: str) -> Place:
         return Place(_named(progress, what), work / f"{name}.safetensors", run.folder / "steps" / f"{name}.jsonl")
 
-    def choose() -> dict[str, Any]:
-        return asdict(choose_steps(split.train, config, place("choosing", "choosing epochs")))
-
     def fit_evaluated() -> list[dict[str, Any]]:
         fitted = fit(split.train, config, choice, place("evaluated", "evaluated fit"))
-        with write_folder(run.folder / "evaluated") as folder:
-            EmbeddingTable(fitted.queries, "query").write(folder / "queries.npy")
-            EmbeddingTable(fitted.candidates, "candidate").write(folder / "candidates.npy")
+        write_evaluated(fitted, run.folder / "evaluated")
         return fitted.history
 
     def fit_published() -> list[dict[str, Any]]:
         fitted = fit(interactions, config, choice, place("published", "published fit"))
-        with write_folder(run.folder / "published") as folder:
-            EmbeddingTable(fitted.queries, "query").write(folder / "queries.npy")
-            EmbeddingTable(fitted.candidates, "candidate").write(folder / "candidates.npy")
-            EmbeddingTable(encode_bag_vectors(fitted.model), "bag").write(folder / "bags.npy")
-            save_towers(fitted.model, folder)
+        write_published(fitted, interactions.to_bags(), run.folder / "published")
         return fitted.history
 
-    choice = Choice(**_do_once(work / "choice.json", choose))
+    choose = place("choosing", "choosing epochs")
+    choice = Choice(**_do_once(work / "choice.json", lambda: asdict(choose_steps(split.train, config, choose))))
     history = {"validation": choice.history, "evaluated": _do_once(work / "evaluated.json", fit_evaluated)}
     history["published"] = _do_once(work / "published.json", fit_published)
     audit = {"audit": split.audit.dump() | pairs.dump(), "audit_lines": split.audit.describe() + pairs.describe()}

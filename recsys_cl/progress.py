@@ -23,22 +23,25 @@ class LineProgress:
 
     def __init__(self, write: Callable[[str], None]) -> None:
         self._write = write
-        self._what, self._started, self._written = "", 0.0, 0.0
+        self._what, self._started, self._first, self._written = "", 0.0, 0.0, 0.0
 
     def __call__(self, what: str, done: float, total: float, note: str = "") -> None:
         """See `Progress`."""
         now = time.monotonic()
         if what != self._what:
-            self._what, self._started, self._written = what, now, now
+            self._what, self._started, self._first, self._written = what, now, done, now
         if now - self._written < _SECONDS_BETWEEN_LINES:
             return
         self._written = now
-        self._write(describe_progress(what, done, total, now - self._started, note))
+        since = (now - self._started, done - self._first)
+        self._write(describe_progress(what, done, total, since, note))
 
 
-def describe_progress(what: str, done: float, total: float, seconds: float, note: str = "") -> str:
-    """One line: share done, time left as the past pace tells it, and the note."""
-    left = f"{done / total:4.0%}, {seconds * (total - done) / done:,.0f} s left" if total and done else "under way"
+def describe_progress(what: str, done: float, total: float, since: tuple[float, float], note: str = "") -> str:
+    """One line: share done, time left as the pace tells it, and the note. since: seconds, and what was done in them;
+    work that goes on where another process stopped did the rest before."""
+    seconds, lately = since
+    left = f"{done / total:4.0%}, {seconds * (total - done) / lately:,.0f} s left" if total and lately else "under way"
     return f"{what}: {left}{', ' if note else ''}{note}"
 
 

@@ -29,6 +29,8 @@ TOP = [
     "runs",
     "interrupts",
     "recipe",
+    "fits",
+    "comparing",
     "reporting",
     "pipeline",
     "library",

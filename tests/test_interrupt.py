@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shlex
@@ -103,6 +104,52 @@ def test_a_run_that_is_interrupted_in_every_stage_still_ends_in_a_release(
     assert live != tiny_outcome.release
     assert f"release {live} is live" in last.stdout
     assert not list(store.rglob(f"{TEMPORARY}*"))
+
+
+def test_a_run_killed_in_training_publishes_the_very_vectors_of_one_that_was_not(
+    tiny_toml: Path, tmp_path: Path
+) -> None:
+    """Killed -9 in each of the three trainings, and after each of the first two."""
+    slow = ["training.least_steps=400", "training.checkpoint_seconds=0.01"]
+    command = [*MODULE, "run", str(tiny_toml), "--set", *slow, "--store"]
+    assert subprocess.run([*command, tmp_path / "whole"], capture_output=True, timeout=300).returncode == 0
+    run: list[Path] = []
+    resume = [*command, str(tmp_path / "broken")]
+
+    def reached(name: str, step: int) -> bool:
+        if not run:
+            run.extend(path.parent for path in (tmp_path / "broken").glob("runs/*/run.json"))
+        log = run[0] / "steps" / f"{name}.jsonl" if run else tmp_path / "none"
+        return log.exists() and log.read_text().count("\n") > step and list((run[0] / "work").glob("*.safetensors"))
+
+    moments: list[Callable[[], bool]] = [
+        lambda: reached("choosing", 60),
+        lambda: reached("choosing", 240),
+        lambda: (run[0] / "work" / "choice.json").exists(),
+        lambda: reached("evaluated", 150),
+        lambda: (run[0] / "work" / "evaluated.json").exists(),
+        lambda: reached("published", 200),
+    ]
+    for moment in moments:
+        process = start(resume)
+        while not moment():
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.001)
+        process.kill()
+        process.communicate()
+        resume = [*MODULE, "run", "--store", str(tmp_path / "broken"), "--run", run[0].name]
+    last = subprocess.run(resume, capture_output=True, text=True, timeout=300)
+    assert last.returncode == 0, last.stderr
+    whole = next((tmp_path / "whole" / "runs").iterdir())
+    for name in ("queries", "candidates", "bags"):
+        one, other = ((folder / "published" / f"{name}.npy").read_bytes() for folder in (whole, run[0]))
+        assert one == other, name
+    assert (whole / "evaluated" / "queries.npy").read_bytes() == (run[0] / "evaluated" / "queries.npy").read_bytes()
+    for name in ("choosing", "evaluated", "published"):
+        logs = [(folder / "steps" / f"{name}.jsonl").read_text().splitlines() for folder in (whole, run[0])]
+        told = [[(json.loads(line)["step"], json.loads(line).get("loss")) for line in lines] for lines in logs]
+        assert told[0] == told[1]
+    assert not (run[0] / "work").exists()
 
 
 def test_ctrl_c_at_a_terminal_ends_the_daily_flow_with_the_same_line(

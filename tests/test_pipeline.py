@@ -11,6 +11,7 @@ import pytest
 
 import recsys_cl
 from recsys_cl.catalog import Catalog
+from recsys_cl.comparing import compare_runs
 from recsys_cl.config import Config, apply_settings, format_value
 from recsys_cl.embeddings import EmbeddingTable
 from recsys_cl.errors import (
@@ -25,7 +26,7 @@ from recsys_cl.errors import (
 from recsys_cl.files import TEMPORARY, hash_file, read_json
 from recsys_cl.interactions.split import split_interactions
 from recsys_cl.interactions.table import Interactions
-from recsys_cl.pipeline import Frames, Outcome, compare_runs, open_outcome, run_all, run_stage
+from recsys_cl.pipeline import Frames, Outcome, open_outcome, run_all, run_stage
 from recsys_cl.publishing.release import list_releases
 from recsys_cl.publishing.store import find_current
 from recsys_cl.runs import STAGES, Run, create_run, open_run

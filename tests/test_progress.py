@@ -78,7 +78,16 @@ def test_each_work_has_its_own_pace_and_short_work_no_line(clock: Clock) -> None
     ],
 )
 def test_a_line_tells_no_more_than_is_known(done: float, total: float, note: str, line: str) -> None:
-    assert describe_progress("x", done, total, 30.0, note) == line
+    assert describe_progress("x", done, total, (30.0, done), note) == line
+
+
+def test_work_that_goes_on_is_estimated_by_its_own_pace(clock: Clock) -> None:
+    lines: list[str] = []
+    progress = LineProgress(lines.append)
+    progress("training", 80, 100)
+    clock.now += 20
+    progress("training", 90, 100)
+    assert lines == ["training:  90%, 20 s left"], "not by the steps of the process that was killed"
 
 
 def test_into_a_file_nothing_is_drawn(capfd: pytest.CaptureFixture[str], clock: Clock) -> None:

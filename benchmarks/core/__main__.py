@@ -13,57 +13,16 @@ import itertools
 import json
 import multiprocessing
 import os
-import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from recsys_cl.benchmark import read_events
-from recsys_cl.config import Config, apply_settings
-from recsys_cl.interactions.split import split_interactions
-from recsys_cl.interactions.table import Interactions
-from recsys_cl.progress import report_nothing
+from benchmarks.core.variants import AXES, DATA, DEFAULT, Variant, measure
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.jsonl"
-DATA = {"ml-1m-split": ("train.txt", "random"), "ml-100k": ("ml-100k.inter", "time")}
-SAMPLED = "sampling.n_negatives=512"
-AXES: dict[str, dict[str, list[str]]] = {
-    "loss": {
-        "softmax": [],
-        "softmax, learned temperature": ["model.learn_temperature=true"],
-        "bilateral softmax": ["loss.kind=bilateral_softmax"],
-        "BPR": ["loss.kind=bpr"],
-        "cosine contrastive": ["loss.kind=cosine_contrastive"],
-    },
-    "negatives": {
-        "whole catalog": [],
-        "popularity": [SAMPLED],
-        "uniform": [SAMPLED, "sampling.negatives=uniform"],
-        "in batch": ["sampling.negatives=in_batch"],
-        "mixed": [SAMPLED, "sampling.negatives=mixed"],
-        "hard": [SAMPLED, "sampling.negatives=hard"],
-    },
-    "tower": {
-        "mean": [],
-        "mean, tied": ["model.tied=true"],
-        "mean, no user embedding": ["model.user_weight=0.0"],
-        "mean, dot": ["model.score=dot"],
-        "mean, Euclidean": ["model.score=euclidean"],
-        "attention": ["model.history=attention"],
-        "GRU": ["model.history=gru"],
-        "GRU, next item": ["model.history=gru", "sampling.positives=next"],
-        "transformer": ["model.history=transformer"],
-        "transformer, next item": ["model.history=transformer", "sampling.positives=next"],
-    },
-}
-DEFAULT = tuple(next(iter(kinds)) for kinds in AXES.values())
-Variant = tuple[str, ...]
 N_BEST = 3
-_PACE_STEPS = 20
 
 
 def main() -> None:
@@ -112,52 +71,6 @@ def _measure_all(root: Path, data: str, variants: list[Variant], seconds: float)
             left = (len(jobs) - place - 1) * seconds / n_workers / 60
             print(f"{data}: {entry['variant']}: {entry['recall']:.4f}, {left:.0f} minutes left", flush=True)
     return {variant: known[variant] for variant in variants}
-
-
-def measure(root: Path, data: str, variant: Variant, seconds: float) -> dict[str, Any]:
-    """Train one variant for so many seconds on one thread, and judge the epoch that its validation chose."""
-    from recsys_cl.recipe import choose_steps
-
-    name, by = DATA[data]
-    settings = [s for kinds, kind in zip(AXES.values(), variant, strict=True) for s in kinds[kind]]
-    config = apply_settings(Config(), [f"split.by={by}", "training.n_threads=1", "training.least_steps=0", *settings])
-    log = read_events(root / data / name, config, report_nothing)
-    train = log if by == "random" else split_interactions(log, config.split, config.training.seed).train
-    pace, steps_an_epoch = _measure_pace(train, config)
-    epochs = max(1, int(seconds / pace / steps_an_epoch))
-    config = apply_settings(config, [f"training.epochs={epochs}", f"training.validate_every={max(1, epochs // 20)}"])
-    started = time.perf_counter()
-    choice = choose_steps(train, config)
-    chosen = next(entry for entry in choice.history if entry["step"] == choice.n_steps)
-    return {
-        "data": data,
-        "variant": variant,
-        "budget_seconds": seconds,
-        "recall": chosen["recall"],
-        "error": chosen["recall_error"],
-        "seconds": round(time.perf_counter() - started, 1),
-        "epochs": epochs,
-        "chosen_epoch": chosen["epoch"],
-        "positives_per_second": round(chosen["n_positives"] / chosen["seconds"]),
-    }
-
-
-def _measure_pace(train: Interactions, config: Config) -> tuple[float, int]:
-    """Seconds of a step behind the first few, and steps of an epoch."""
-    from recsys_cl.index.mine import mine_items
-    from recsys_cl.training.trainer import Hooks
-    from recsys_cl.training.trainer import train as run
-
-    times: list[float] = []
-
-    def tell(*told: object) -> None:
-        del told
-        times.append(time.perf_counter())
-
-    run(train, config, n_steps=_PACE_STEPS, hooks=Hooks(mine=mine_items, progress=tell))
-    n_users = int(np.count_nonzero(train.to_bags().sizes >= 2))
-    steps_an_epoch = -(-n_users // config.training.batch_users)
-    return (times[-1] - times[4]) / (len(times) - 5), steps_an_epoch
 
 
 def _choose_best(found: dict[Variant, dict[str, Any]], axis: int) -> list[str]:

@@ -23,7 +23,7 @@ from recsys_cl.config import Config
 from recsys_cl.files import dump_json, hash_text, write_file
 from recsys_cl.interactions.table import Interactions
 
-_SECTIONS = ("sampling", "model", "loss", "training")
+_SECTIONS = ("split", "sampling", "model", "loss", "training")
 _BESIDE_THE_POINT = ("checkpoint_seconds", "n_threads")
 _PATIENCE = 20.0  # a checkpoint that took s seconds is not followed by another for 20 s
 

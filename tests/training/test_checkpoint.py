@@ -142,6 +142,6 @@ def test_a_training_is_named_by_events_settings_and_length() -> None:
     others = [name_training(build(2.0), config, None), name_training(build(), config, 5)]
     others += [
         name_training(build(), apply_settings(config, [setting]), None)
-        for setting in ("training.seed=1", "model.dim=32", "loss.kind=bpr", "sampling.n_negatives=7")
+        for setting in ("training.seed=1", "model.dim=32", "loss.kind=bpr", "split.validation_share=0.2")
     ]
     assert len({name, *others}) == 7
