@@ -38,10 +38,11 @@ from recsys_cl.interactions.table import Interactions
 from recsys_cl.interrupts import hold_run
 from recsys_cl.progress import Progress, report_nothing
 from recsys_cl.publishing.gate import Gain, GateFacts, check_finite, check_gate, measure_vectors
-from recsys_cl.publishing.parts import GIVEN_FILES, ReleaseParts
+from recsys_cl.publishing.parts import GIVEN_FILES, QUERY_TOWER, ReleaseParts
 from recsys_cl.publishing.release import ReleaseFacts, publish_release
 from recsys_cl.reporting import write_reports
 from recsys_cl.runs import STAGES, Run
+from recsys_cl.serving.towers import QueryTower
 
 GATE_K = 20
 
@@ -190,13 +191,14 @@ def _publish(run: Run, progress: Progress, force: str | None) -> None:
     seen = interactions.to_bags()
     progress("publish", 0, 3, "building the index")
     index, index_facts = build_index(candidates, config.index)
-    likeness = np.array(candidates)  # queries of neighbors: an item's taste without popularity
-    likeness[:, -1] = 0
+    popularity_dim = config.model.dim - 1
+    tower = QueryTower(folder / "published" / QUERY_TOWER, tables["bags"].shape[1], config.model.dim)
+    drawn = np.random.default_rng(config.training.seed).permutation(len(catalog))[:_N_JUDGED_QUERIES]
+    likeness = tower.encode_items(drawn, tables["bags"], popularity_dim)
     ann_recall = min(
         measure_ann_recall(index, candidates, asked, seed=config.training.seed) for asked in (queries, likeness)
     )
     progress("publish", 1, 3, "writing the report")
-    popularity_dim = config.model.dim - 1
     evaluation = Evaluation.load(read_json(folder / "evaluation.json"))
     facts = GateFacts(
         {name: measure_vectors(vectors, popularity_dim) for name, vectors in health.items()},
@@ -243,6 +245,7 @@ def _publish(run: Run, progress: Progress, force: str | None) -> None:
 
 
 _TABLES = ("queries", "candidates", "bags")
+_N_JUDGED_QUERIES = 1_000  # items whose neighbors are asked for, to judge the index
 # A given test file is read as it is: the rules that judge a whole log would judge a part of one here.
 _TEST_LOG: dict[str, Any] = {
     "items": "",

@@ -22,7 +22,9 @@ from recsys_cl.files import read_json, write_text
 from recsys_cl.index.structure import IndexFacts
 from recsys_cl.pictures import make_thumbnail
 from recsys_cl.publishing.gate import GateFacts
+from recsys_cl.publishing.parts import QUERY_TOWER
 from recsys_cl.runs import Run
+from recsys_cl.serving.towers import QueryTower
 
 _N_ITEMS, _N_NEIGHBORS, _SIDE = 8, 6, 64
 
@@ -61,7 +63,7 @@ def write_reports(
         popularity=popularity.tolist(),
         health=facts.health,
         index=asdict(index) | {"ann_recall": facts.ann_recall},
-        neighbors=_choose_samples(catalog, vectors, popularity),
+        neighbors=_choose_samples(catalog, vectors, popularity, folder / "published" / QUERY_TOWER),
         gate=reasons,
         settings=run.config.dump(),
     )
@@ -70,16 +72,18 @@ def write_reports(
 
 
 def _choose_samples(
-    catalog: Catalog, vectors: tuple[NDArray[np.float32], NDArray[np.float32]], popularity: NDArray[np.int64]
+    catalog: Catalog,
+    vectors: tuple[NDArray[np.float32], NDArray[np.float32]],
+    popularity: NDArray[np.int64],
+    tower: Path,
 ) -> list[Sample]:
     """Items from the most popular down to the middle of the catalog, each with its neighbors."""
     candidates, bags = vectors
     order = np.argsort(-popularity, kind="stable")
     shown = order[np.unique(np.linspace(0, len(order) // 2, _N_ITEMS).astype(int))]
-    lengths = np.linalg.norm(bags[shown], axis=1, keepdims=True)
-    tastes = bags[shown] / np.maximum(lengths, 1e-12)
-    queries = np.concatenate((tastes, np.zeros((len(shown), 1), dtype=np.float32)), axis=1)
-    found = search_exact(queries.astype(np.float32), np.asarray(candidates), _N_NEIGHBORS, Bags.of_items(shown))
+    dim = candidates.shape[1]
+    queries = QueryTower(tower, bags.shape[1], dim).encode_items(shown, bags, dim - 1)
+    found = search_exact(queries, np.asarray(candidates), _N_NEIGHBORS, Bags.of_items(shown))
     samples: list[Sample] = []
     for place, row in enumerate(shown):
         near = [(int(r), float(s)) for r, s in zip(found.rows[place], found.scores[place], strict=True) if r >= 0]

@@ -147,21 +147,13 @@ class Release:
 
     def encode_bags(self, bags: Bags) -> NDArray[np.float32]:
         """Query vectors [n_bags, dim] of bags of item rows, oldest first, as the query tower makes them."""
-        with self._lock:
-            if QUERY_TOWER not in self._towers:
-                path = self.parts.files[QUERY_TOWER]
-                self._towers[QUERY_TOWER] = QueryTower(path, self.manifest.bag_dim, self.manifest.dim)
         if self.manifest.history_length is not None:
             bags = bags.keep_last(self.manifest.history_length)
-        return self._towers[QUERY_TOWER].encode(bags, self.parts.bag_vectors)
+        return self._open_tower().encode(bags, self.parts.bag_vectors)
 
     def encode_items(self, rows: NDArray[np.integer]) -> NDArray[np.float32]:
-        """Query vectors [n, dim] with which items ask for their neighbors: bags of one, without popularity, for an
-        item's neighbors are about likeness."""
-        queries = self.encode_bags(Bags.of_items(rows))
-        if self.manifest.popularity_dim is not None:
-            queries[:, self.manifest.popularity_dim] = 0.0
-        return queries
+        """Query vectors [n, dim] with which items ask for their neighbors; see `QueryTower.encode_items`."""
+        return self._open_tower().encode_items(rows, self.parts.bag_vectors, self.manifest.popularity_dim)
 
     def get_seen(self, user_rows: NDArray[np.integer], include_seen: bool = False) -> Bags:
         """What to leave out for each of these users: the items they have seen, or nothing."""
@@ -175,6 +167,13 @@ class Release:
         """Raise InputError unless k is a whole number from 1 to the number of items."""
         if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 1 <= k <= self.n_items:
             raise InputError(f"k is {k!r}", f"1 to {self.n_items}, the number of items in release {self.version}")
+
+    def _open_tower(self) -> QueryTower:
+        with self._lock:
+            if QUERY_TOWER not in self._towers:
+                path = self.parts.files[QUERY_TOWER]
+                self._towers[QUERY_TOWER] = QueryTower(path, self.manifest.bag_dim, self.manifest.dim)
+        return self._towers[QUERY_TOWER]
 
     def _read_histories(self, history: Ids) -> tuple[pl.Series, Bags]:
         """Histories as bags, and the user_id of each; a single history has a series without a name."""

@@ -47,6 +47,16 @@ class QueryTower:
             out[start:stop] = self._encode_block(bags.take(np.arange(start, stop)), bag_vectors)
         return out
 
+    def encode_items(
+        self, rows: NDArray[np.integer], bag_vectors: NDArray[np.float32], popularity_dim: int | None
+    ) -> NDArray[np.float32]:
+        """Query vectors [n, dim] with which the items at `rows` [n] ask for their neighbors: bags of one, without
+        popularity, for an item's neighbors are about likeness."""
+        queries = self.encode(Bags.of_items(rows), bag_vectors)
+        if popularity_dim is not None:
+            queries[:, popularity_dim] = 0.0
+        return queries
+
     def _encode_block(self, bags: Bags, bag_vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         sizes = bags.sizes
         filled = np.arange(max(1, sizes.max())) < sizes[:, None]  # [b, L]

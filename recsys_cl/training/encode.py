@@ -17,7 +17,7 @@ _BLOCK_FLOATS = 1 << 24  # of padded bags: 64 MiB
 @torch.no_grad()
 def encode_candidates(model: TwoTowers) -> NDArray[np.float32]:
     """Vectors of all items [n_items, dim]: taste, then the popularity float."""
-    tower = PublishedCandidateTower(model.encoder, model.config, float(model.temperature))
+    tower = PublishedCandidateTower(model.encoder, model.config, float(model.temperature.detach()))
     vectors: NDArray[np.float32] = tower(model.item_table.table, model.log_popularity).numpy()
     return vectors
 

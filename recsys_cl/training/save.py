@@ -31,7 +31,7 @@ def save_towers(model: TwoTowers, folder: Path) -> None:
         folder / "query_tower.onnx",
     )
     _save_onnx(
-        PublishedCandidateTower(model.encoder, model.config, float(model.temperature)),
+        PublishedCandidateTower(model.encoder, model.config, float(model.temperature.detach())),
         {"vectors": (torch.rand(2, dim), 1), "log_popularity": (torch.rand(2), 1)},
         "candidate",
         folder / "candidate_tower.onnx",

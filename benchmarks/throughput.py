@@ -1,0 +1,162 @@
+"""Positives trained a second, and seconds to one validation recall, beside a two-tower model as tutorials write it.
+
+`python -m benchmarks.throughput` writes `core/throughput.md`. Same data, same 64 floats, same threads, arrays in
+memory, one process, the two in turn. A positive is one (user, item) pair whose loss has been stepped on. The tutorial
+takes batches of 1,024 pairs; ours takes its default batches, and batches of 1,024 users. The recall to be reached is
+the best of the tutorial's within its time; ours is timed until its first validation that is not below. Validations are
+not timed. Data is looked for in RECSYS_CL_DATA.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader
+
+from benchmarks.contenders.tutorial import PairDataset, TwoTower
+from recsys_cl.benchmark import read_events
+from recsys_cl.config import Config, apply_settings
+from recsys_cl.evaluation.evaluate import find_targets, judge_model
+from recsys_cl.interactions.split import Split, split_validation
+from recsys_cl.interactions.table import Interactions
+from recsys_cl.progress import report_nothing
+from recsys_cl.training.trainer import Hooks, Validation, train
+
+HERE = Path(__file__).parent
+SPLITS = ("ml-1m-split", "gowalla")
+BATCH_PAIRS, DIM, TEMPERATURE, LEARNING_RATE = 1024, 64, 0.1, 1e-3
+VALIDATE_SECONDS = 10.0
+OURS: dict[str, list[str]] = {
+    "recsys_cl, defaults": [],
+    "recsys_cl, batches of 1,024 users": ["training.batch_users=1024"],
+}
+
+
+@dataclass(frozen=True)
+class Course:
+    """positives_per_second; recalls: (seconds of training, recall@20) at each validation."""
+
+    positives_per_second: float
+    recalls: list[tuple[float, float]]
+
+    def find_seconds(self, recall: float) -> float | None:
+        """When a recall was reached, None where it was not."""
+        return next((seconds for seconds, found in self.recalls if found >= recall), None)
+
+
+class Judge:
+    """Recall@20 of held-out items over all users that have one."""
+
+    def __init__(self, parts: Split) -> None:
+        targets, self.seen = find_targets(parts.train, parts.test), parts.train.to_bags()
+        self.users = np.flatnonzero((targets.sizes > 0) & (self.seen.sizes > 0))
+        self.seen, self.targets = self.seen.take(self.users), targets.take(self.users)
+        self.known = parts.train.count_users() > 0
+
+    def measure(self, queries: NDArray[np.float32], candidates: NDArray[np.float32]) -> NDArray[np.float64]:
+        """The recall of each judged user; queries [n_judged, dim]."""
+        return judge_model(queries, candidates, self.seen, self.targets, (20,), self.known)["recall@20"]
+
+
+def main() -> None:
+    """Measure both on each split that is at hand, and write the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=180.0, help="training of the tutorial's model")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of the paired measurement of pace")
+    given = parser.parse_args()
+    root = Path(os.environ.get("RECSYS_CL_DATA", "../shared/data"))
+    lines = [
+        f"# Positives a second, {len(os.sched_getaffinity(0))} cores",
+        "",
+        "Written by `python -m benchmarks.throughput`.",
+        "",
+    ]
+    for split in SPLITS:
+        if (root / split).exists():
+            lines += _compare(split, read_events(root / split / "train.txt", Config(), report_nothing), given)
+    (HERE / "core" / "throughput.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print("\n".join(lines))
+
+
+def _compare(split: str, log: Interactions, given: argparse.Namespace) -> list[str]:
+    config = apply_settings(Config(), ["split.by=random"])
+    parts = split_validation(log, config.split, config.training.seed)
+    judge = Judge(parts)
+    paces: dict[str, list[float]] = {name: [] for name in ("tutorial", *OURS)}
+    for _ in range(given.rounds):
+        paces["tutorial"].append(_run_tutorial(parts.train, None, 8.0).positives_per_second)
+        for name, settings in OURS.items():
+            paces[name].append(_run_ours(parts.train, None, apply_settings(config, settings), 60).positives_per_second)
+    courses = {"tutorial": _run_tutorial(parts.train, judge, given.seconds)}
+    for name, settings in OURS.items():
+        changed = apply_settings(config, [*settings, "training.validate_every=1"])
+        courses[name] = _run_ours(parts.train, judge, changed, None)
+    goal = max(recall for _, recall in courses["tutorial"].recalls)
+    best = {name: max(recall for _, recall in course.recalls) for name, course in courses.items()}
+    lines = [
+        f"## {split}: {log.n_users:,} users, {log.n_items:,} items, {parts.train.n_events:,} training events",
+        "",
+        f"| model | positives a second, median of {given.rounds} | ratio, pair by pair | "
+        f"seconds to recall@20 {goal:.4f} | best recall@20 | after s |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, course in courses.items():
+        ratios = [pace / base for pace, base in zip(paces[name], paces["tutorial"], strict=True)]
+        reached = course.find_seconds(goal)
+        lines.append(
+            f"| {name} | {median(paces[name]):,.0f} | {median(ratios):.1f} ({min(ratios):.1f} to {max(ratios):.1f}) | "
+            f"{'–' if reached is None else f'{reached:.1f}'} | {best[name]:.4f} | {course.recalls[-1][0]:.0f} |"
+        )
+    return [*lines, ""]
+
+
+def _run_tutorial(part: Interactions, judge: Judge | None, seconds: float) -> Course:
+    """Train for so many seconds, validating now and then where there is a judge."""
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.manual_seed(0)
+    pairs = PairDataset(torch.from_numpy(part.expand_users()).long(), torch.from_numpy(part.item_rows).long())
+    model = TwoTower(part.n_users, part.n_items, DIM, TEMPERATURE)
+    optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
+    recalls: list[tuple[float, float]] = []
+    trained, n_pairs, started = 0.0, 0, time.perf_counter()
+    while True:
+        for users, items in DataLoader(pairs, batch_size=BATCH_PAIRS, shuffle=True):
+            loss = model(users, items)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            n_pairs += len(users)
+            trained_now = trained + time.perf_counter() - started
+            due = judge is not None and trained_now >= VALIDATE_SECONDS * (len(recalls) + 1)
+            if due or trained_now >= seconds:
+                trained = trained_now
+                if judge is not None:
+                    tables = [
+                        torch.nn.functional.normalize(table.weight.detach(), dim=1).numpy()
+                        for table in (model.users, model.items)
+                    ]
+                    recalls.append((trained, float(judge.measure(tables[0][judge.users], tables[1]).mean())))
+                started = time.perf_counter()
+                if trained >= seconds:
+                    return Course(n_pairs / trained, recalls)
+
+
+def _run_ours(part: Interactions, judge: Judge | None, config: Config, n_steps: int | None) -> Course:
+    """Train for so many steps, or, with a judge, all epochs, each validated."""
+    validation = None if judge is None else Validation(judge.users, judge.measure)
+    history = train(part, config, n_steps=n_steps, hooks=Hooks(validation)).history
+    last = history[-1]
+    recalls = [(entry["seconds"], entry["recall"]) for entry in history if "recall" in entry]
+    return Course(last["n_positives"] / last["seconds"], recalls)
+
+
+if __name__ == "__main__":
+    main()
