@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from recsys_cl.catalog import Catalog, join_attributes
 from recsys_cl.comparing import PER_USER
@@ -32,6 +33,7 @@ from recsys_cl.evaluation.targets import check_judged
 from recsys_cl.files import TEMPORARY, measure_folder, read_json, write_file, write_json
 from recsys_cl.index.build import build_index
 from recsys_cl.index.recall import measure_ann_recall
+from recsys_cl.index.structure import Index
 from recsys_cl.interactions.ingest import Ingested, ingest_log
 from recsys_cl.interactions.split import Split, align, check_audit, split_interactions
 from recsys_cl.interactions.table import Interactions
@@ -191,13 +193,8 @@ def _publish(run: Run, progress: Progress, force: str | None) -> None:
     seen = interactions.to_bags()
     progress("publish", 0, 3, "building the index")
     index, index_facts = build_index(candidates, config.index)
+    ann_recall = _judge_index(run, index, tables)
     popularity_dim = config.model.dim - 1
-    tower = QueryTower(folder / "published" / QUERY_TOWER, tables["bags"].shape[1], config.model.dim)
-    drawn = np.random.default_rng(config.training.seed).permutation(len(catalog))[:_N_JUDGED_QUERIES]
-    likeness = tower.encode_items(drawn, tables["bags"], popularity_dim)
-    ann_recall = min(
-        measure_ann_recall(index, candidates, asked, seed=config.training.seed) for asked in (queries, likeness)
-    )
     progress("publish", 1, 3, "writing the report")
     evaluation = Evaluation.load(read_json(folder / "evaluation.json"))
     facts = GateFacts(
@@ -271,6 +268,15 @@ def _split(run: Run, interactions: Interactions) -> Split:
         found = ingest_log(given, run.config.images, Path(work) / "raw", Path(work), check_enough=False)
         train, test = align(interactions, found.interactions)
         return split_interactions(train, config, seed, test)
+
+
+def _judge_index(run: Run, index: Index, tables: dict[str, NDArray[np.float32]]) -> float:
+    """ann_recall@10, the lower of two: for users, and for items that ask for their neighbors as in lookup."""
+    seed, dim, bags = run.config.training.seed, run.config.model.dim, tables["bags"]
+    tower = QueryTower(run.folder / "published" / QUERY_TOWER, bags.shape[1], dim)
+    drawn = np.random.default_rng(seed).permutation(len(bags))[:_N_JUDGED_QUERIES]
+    asked = (tables["queries"], tower.encode_items(drawn, bags, dim - 1))
+    return min(measure_ann_recall(index, tables["candidates"], queries, seed=seed) for queries in asked)
 
 
 def _judge_gain(evaluation: Evaluation) -> Gain:

@@ -3,7 +3,9 @@
 `python -m benchmarks.core [--seconds 60]` trains every variant for the same time, one thread each, on MovieLens-1M
 (the reference split's training part, a random tenth held out) and MovieLens-100K (cut in time), and writes `<data>.md`
 beside this file. Only validation parts are looked at: no test part is read. Variants that were measured before are
-taken from `results.jsonl`, so that the command goes on where it was stopped. Data is looked for in RECSYS_CL_DATA.
+taken from `results.jsonl`, so that the command goes on where it was stopped. Towers are also varied on Amazon Beauty
+(the last item of each user held out), for only there the order of events is known. Data is looked for in
+RECSYS_CL_DATA.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ from benchmarks.core.variants import AXES, DATA, DEFAULT, Variant, measure
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.jsonl"
+NAMES = tuple(AXES)
+TOWERS_ONLY = "amazon-beauty"
 N_BEST = 3
 
 
@@ -35,21 +39,27 @@ def main() -> None:
         if not (root / data).exists():
             print(f"{data}: not at hand in {root} (set RECSYS_CL_DATA)")
             continue
-        alone = list(_list_single())
+        axes = [2] if data == TOWERS_ONLY else [0, 1, 2]
+        alone = list(_list_single(axes))
         found = _measure_all(root, data, alone, seconds)
-        best = [_choose_best(found, axis) for axis in range(3)]
-        crossed = [variant for variant in itertools.product(*best) if variant not in alone]
-        found |= _measure_all(root, data, crossed, seconds)
-        (HERE / f"{data}.md").write_text(_render(data, found, best, seconds), encoding="utf-8")
+        best = [_choose_best(found, axis) for axis in axes]
+        if data != TOWERS_ONLY:
+            crossed = [variant for variant in itertools.product(*best) if variant not in alone]
+            found |= _measure_all(root, data, crossed, seconds)
+        (HERE / f"{data}.md").write_text(_render(data, found, axes, seconds), encoding="utf-8")
         print(f"{HERE / data}.md")
 
 
-def _list_single() -> Iterator[Variant]:
-    """The default, and every variant that differs from it in one."""
+def _list_single(axes: list[int]) -> Iterator[Variant]:
+    """The default, and every variant that differs from it in one of the axes."""
     yield DEFAULT
-    for axis, kinds in enumerate(AXES.values()):
-        for kind in list(kinds)[1:]:
-            yield (*DEFAULT[:axis], kind, *DEFAULT[axis + 1 :])
+    for axis in axes:
+        for kind in list(AXES[NAMES[axis]])[1:]:
+            yield _vary(axis, kind)
+
+
+def _vary(axis: int, kind: str) -> Variant:
+    return (*DEFAULT[:axis], kind, *DEFAULT[axis + 1 :])
 
 
 def _measure_all(root: Path, data: str, variants: list[Variant], seconds: float) -> dict[Variant, dict[str, Any]]:
@@ -74,15 +84,10 @@ def _measure_all(root: Path, data: str, variants: list[Variant], seconds: float)
 
 
 def _choose_best(found: dict[Variant, dict[str, Any]], axis: int) -> list[str]:
-    kinds = {v[axis]: entry["recall"] for v, entry in found.items() if v[:axis] + v[axis + 1 :] == _rest(axis)}
-    return sorted(kinds, key=lambda kind: -kinds[kind])[:N_BEST]
+    return sorted(AXES[NAMES[axis]], key=lambda kind: -found[_vary(axis, kind)]["recall"])[:N_BEST]
 
 
-def _rest(axis: int) -> tuple[str, ...]:
-    return DEFAULT[:axis] + DEFAULT[axis + 1 :]
-
-
-def _render(data: str, found: dict[Variant, dict[str, Any]], best: list[list[str]], seconds: float) -> str:
+def _render(data: str, found: dict[Variant, dict[str, Any]], axes: list[int], seconds: float) -> str:
     base = found[DEFAULT]
     lines = [
         f"# {data}: {seconds:.0f} seconds of training each, one thread",
@@ -90,26 +95,40 @@ def _render(data: str, found: dict[Variant, dict[str, Any]], best: list[list[str
         "Written by `python -m benchmarks.core`. Validation recall@20 with the standard error over its users; every",
         "epoch was chosen on the same part, so that figures are comparable and slightly high. No test part was read.",
         "",
+        *(_say(found, axis) for axis in axes),
+        "",
     ]
-    for axis, (name, kinds) in enumerate(AXES.items()):
-        lines += [
-            f"| {name} | recall@20 | beside the default | positives a second | epoch chosen |",
-            "| --- " * 5 + "|",
-        ]
-        for kind in kinds:
-            variant = (*DEFAULT[:axis], kind, *DEFAULT[axis + 1 :])
-            entry = found[variant]
+    for axis in axes:
+        head = ("recall@20", "beside the default", "positives a second", "epoch chosen")
+        lines += [f"| {NAMES[axis]} | {' | '.join(head)} |", "| --- " * 5 + "|"]
+        for kind in AXES[NAMES[axis]]:
+            entry = found[_vary(axis, kind)]
             lines.append(
                 f"| {kind} | {entry['recall']:.4f} ± {entry['error']:.4f} | {entry['recall'] - base['recall']:+.4f} | "
                 f"{entry['positives_per_second']:,} | {entry['chosen_epoch']} of {entry['epochs']} |"
             )
         lines.append("")
-    lines += ["The best three of each, crossed:", "", "| loss | negatives | tower | recall@20 |", "| --- " * 4 + "|"]
-    crossed = sorted(itertools.product(*best), key=lambda variant: -found[variant]["recall"])
-    for variant in crossed:
-        entry = found[variant]
-        lines.append(f"| {' | '.join(variant)} | {entry['recall']:.4f} ± {entry['error']:.4f} |")
-    return "\n".join(lines) + "\n"
+    if len(axes) == len(AXES):
+        lines += ["The best three of each, crossed:", "", "| loss | negatives | tower | recall@20 |"]
+        lines.append("| --- " * 4 + "|")
+        crossed = itertools.product(*(_choose_best(found, axis) for axis in axes))
+        for variant in sorted(crossed, key=lambda variant: -found[variant]["recall"]):
+            entry = found[variant]
+            lines.append(f"| {' | '.join(variant)} | {entry['recall']:.4f} ± {entry['error']:.4f} |")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _say(found: dict[Variant, dict[str, Any]], axis: int) -> str:
+    """What one axis says, in a line."""
+    kinds = {kind: found[_vary(axis, kind)] for kind in AXES[NAMES[axis]]}
+    order = sorted(kinds, key=lambda kind: -kinds[kind]["recall"])
+    best, worst = kinds[order[0]], kinds[order[-1]]
+    near = [kind for kind in order[1:] if kinds[kind]["recall"] >= best["recall"] - best["error"]]
+    beside = f"not told apart from it by a standard error: {', '.join(near)}" if near else "alone by a standard error"
+    return (
+        f"- {NAMES[axis].capitalize()}: {order[0]} is best ({best['recall']:.4f}), {beside}; "
+        f"{order[-1]} is worst ({worst['recall']:.4f})."
+    )
 
 
 if __name__ == "__main__":

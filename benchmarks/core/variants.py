@@ -17,7 +17,12 @@ from recsys_cl.progress import report_nothing
 from recsys_cl.recipe import choose_steps
 from recsys_cl.training.trainer import Hooks, train
 
-DATA = {"ml-1m-split": ("train.txt", "random"), "ml-100k": ("ml-100k.inter", "time")}
+DATA = {
+    "ml-1m-split": ("train.txt", "random"),
+    "ml-100k": ("ml-100k.inter", "time"),
+    "amazon-beauty": ("Beauty.txt", "leave_last"),
+}
+"""Folder -> (log, split.by)."""
 SAMPLED = "sampling.n_negatives=512"
 AXES: dict[str, dict[str, list[str]]] = {
     "loss": {

@@ -7,6 +7,7 @@ after a validation `{"step", "epoch", "recall", "seconds"}`.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -28,10 +29,10 @@ class StepLog:
         self._file = self._path.open("a", encoding="utf-8")
         self._file.truncate(length)
 
-    def write(self, **values: Any) -> None:
+    def write(self, values: Mapping[str, Any]) -> None:
         """Add a line."""
         if self._file is not None:
-            self._file.write(json.dumps(values) + "\n")
+            self._file.write(json.dumps(dict(values)) + "\n")
 
     def flush(self) -> None:
         """Hand to the system what has been written."""

@@ -133,7 +133,8 @@ def train(interactions: Interactions, config: Config, *, n_steps: int | None = N
             at.loss, at.n_positives = at.loss + taken.loss, at.n_positives + taken.n_positives
             at.seconds = time.perf_counter() - started
             pace = at.n_positives / at.seconds
-            log.write(step=at.step, epoch=epoch + 1, **asdict(taken), positives_per_second=pace, seconds=at.seconds)
+            where = {"step": at.step, "epoch": epoch + 1, "seconds": at.seconds}
+            log.write(where | asdict(taken) | {"positives_per_second": pace})
             note = f"loss {taken.loss:.3f}, {pace:,.0f} positives/s{stop.describe()}"
             hooks.progress("training", at.step, n_steps or total, note)
             if place + 1 == drawer.steps_an_epoch or at.step == n_steps:
@@ -147,7 +148,7 @@ def train(interactions: Interactions, config: Config, *, n_steps: int | None = N
                     started = time.perf_counter() - at.seconds  # seconds are those of training alone
                     error = float(values.std() / math.sqrt(len(values)))
                     entry |= {"recall": float(values.mean()), "recall_error": error}
-                    log.write(step=at.step, epoch=epoch + 1, recall=entry["recall"], seconds=at.seconds)
+                    log.write(where | {"recall": entry["recall"]})
                     stop.note(values, at.step)
             if checkpoints.is_due():
                 log.flush()

@@ -15,7 +15,7 @@ def write(path: Path, first: int, steps: range) -> None:
     with StepLog(path) as log:
         log.open(first)
         for step in steps:
-            log.write(step=step, loss=step / 2)
+            log.write({"step": step, "loss": step / 2})
 
 
 def read(path: Path) -> list[int]:
@@ -42,6 +42,6 @@ def test_it_goes_on_behind_the_checkpoint_wherever_it_was_cut(tmp_path_factory, 
 def test_without_a_path_nothing_is_written(tmp_path: Path) -> None:
     with StepLog(None) as log:
         log.open(3)
-        log.write(step=4)
+        log.write({"step": 4})
         log.flush()
     assert not list(tmp_path.iterdir())
