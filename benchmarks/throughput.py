@@ -27,6 +27,7 @@ from recsys_cl.config import Config, apply_settings
 from recsys_cl.evaluation.evaluate import find_targets, judge_model
 from recsys_cl.interactions.split import Split, split_validation
 from recsys_cl.interactions.table import Interactions
+from recsys_cl.machine import count_cores
 from recsys_cl.progress import report_nothing
 from recsys_cl.training.trainer import Hooks, Validation, train
 
@@ -74,7 +75,7 @@ def main() -> None:
     given = parser.parse_args()
     root = Path(os.environ.get("RECSYS_CL_DATA", "../shared/data"))
     lines = [
-        f"# Positives a second, {len(os.sched_getaffinity(0))} cores",
+        f"# Positives a second, {count_cores()} cores",
         "",
         "Written by `python -m benchmarks.throughput`.",
         "",
@@ -120,7 +121,7 @@ def _compare(split: str, log: Interactions, given: argparse.Namespace) -> list[s
 
 def _run_tutorial(part: Interactions, judge: Judge | None, seconds: float) -> Course:
     """Train for so many seconds, validating now and then where there is a judge."""
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.set_num_threads(count_cores())
     torch.manual_seed(0)
     pairs = PairDataset(torch.from_numpy(part.expand_users()).long(), torch.from_numpy(part.item_rows).long())
     model = TwoTower(part.n_users, part.n_items, DIM, TEMPERATURE)

@@ -52,10 +52,10 @@ class Bags:
 
     def take(self, bag_rows: NDArray[np.integer]) -> Bags:
         """The bags at these rows, in this order."""
-        starts, sizes = self.offsets[bag_rows], self.sizes[bag_rows]
-        offsets = np.concatenate(([0], np.cumsum(sizes)))
-        places = np.repeat(starts - offsets[:-1], sizes) + np.arange(offsets[-1])
-        return Bags(offsets, self.item_rows[places], self.weights[places])
+        starts = self.offsets[bag_rows]
+        sizes = self.offsets[np.asarray(bag_rows) + 1] - starts  # not `self.sizes`, which are those of all bags
+        places = expand_ranges(starts, sizes)
+        return Bags(np.concatenate(([0], np.cumsum(sizes))), self.item_rows[places], self.weights[places])
 
     def keep_last(self, most: int) -> Bags:
         """The last `most` items of each bag."""
@@ -63,6 +63,11 @@ class Bags:
         if sizes.max(initial=0) <= most:
             return self
         kept = np.minimum(sizes, most)
-        offsets = np.concatenate(([0], np.cumsum(kept)))
-        places = np.repeat(self.offsets[1:] - offsets[1:], kept) + np.arange(offsets[-1])
-        return Bags(offsets, self.item_rows[places], self.weights[places])
+        places = expand_ranges(self.offsets[1:] - kept, kept)
+        return Bags(np.concatenate(([0], np.cumsum(kept))), self.item_rows[places], self.weights[places])
+
+
+def expand_ranges(starts: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The numbers starts[i], starts[i] + 1, …, sizes[i] of them, one range behind the other [sum of sizes]."""
+    before = np.cumsum(sizes) - sizes
+    return np.repeat(starts - before, sizes) + np.arange(sizes.sum())

@@ -12,9 +12,9 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from datetime import date, time
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 
 from recsys_cl.errors import ConfigError
 from recsys_cl.files import dump_json, expand_home, hash_text
@@ -69,6 +69,18 @@ class Config(Section):
     publishing: PublishingConfig = PublishingConfig()
     export: ExportConfig = ExportConfig()
     images: ImagesConfig = ImagesConfig()
+
+    @model_validator(mode="after")
+    def _check_loss(self) -> Self:
+        """Some losses have no lowest value, or one where all vectors are alike, under some scores."""
+        kind, score = self.loss.kind, self.model.score
+        if kind == "cosine_contrastive" and score != "cosine":
+            raise ValueError(f"loss.kind is {kind}, which needs model.score=cosine; it is {score}")
+        if kind == "bilateral_softmax" and score == "dot":
+            raise ValueError(f"loss.kind is {kind}, which has no lowest value where model.score is dot")
+        if kind == "cosine_contrastive" and self.model.learn_temperature:
+            raise ValueError(f"loss.kind is {kind}, which looks at scores: there is no model.learn_temperature")
+        return self
 
     def dump(self) -> dict[str, Any]:
         """The configuration as JSON values, the password of a database URL hidden."""
@@ -182,6 +194,8 @@ def _list_keys(values: Mapping[str, Any], section: str) -> str:
 
 
 def _explain(problem: Any) -> str:
+    if not problem["loc"]:  # two settings that do not go together
+        return str(problem["msg"]).removeprefix("Value error, ")
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         parent: Any = Config

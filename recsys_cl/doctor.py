@@ -13,6 +13,7 @@ from typing import Literal
 from packaging.requirements import Requirement
 
 from recsys_cl.errors import RecsysError
+from recsys_cl.machine import count_cores
 
 _LEAST_FREE_GIB = 2.0
 
@@ -106,7 +107,7 @@ def _check_disk(store: Path) -> Check:
 
 
 def _check_threads() -> Check:
-    n_cores = len(os.sched_getaffinity(0))
+    n_cores = count_cores()
     limits = [
         f"{name}={os.environ[name]}" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS") if name in os.environ
     ]

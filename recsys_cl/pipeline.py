@@ -144,8 +144,9 @@ def _train(run: Run, progress: Progress) -> None:
     split = _split(run, interactions)
     check_audit(split.audit, config.split)
     check_judged(split.train, split.test)  # before hours of training
-    pairs = audit_pairs(split.train, config.sampling)
-    work = run.open_work(name_training(interactions, config, None))
+    pairs = audit_pairs(split.train, config.sampling, config.model.history_length + 1)
+    parts = (interactions, split.train, split.test)
+    work = run.open_work(" ".join(name_training(part, config, None) for part in parts))
 
     def place(name: str, what: str) -> Place:
         return Place(_named(progress, what), work / f"{name}.safetensors", run.folder / "steps" / f"{name}.jsonl")
@@ -229,6 +230,7 @@ def _publish(run: Run, progress: Progress, force: str | None) -> None:
             n_events=interactions.n_events,
             popularity_dim=popularity_dim,
             history_length=config.model.bag_length,
+            floats_per_pair=config.model.n_heads if config.model.history == "transformer" else 0,
             ann_recall=ann_recall,
             metrics={name: figure["value"] for name, figure in evaluation.metrics["model"].items()},
             gate_reasons=reasons,

@@ -30,11 +30,13 @@ _LEAST_USERS = 10  # a validation of fewer users decides by chance alone
 
 @dataclass(frozen=True)
 class Choice:
-    """What was chosen on validation: n_steps None means all epochs; `reason` says why, for people."""
+    """What was chosen on validation: n_steps of the n_planned over which the step size falls, None for all epochs;
+    `reason` says why, for people."""
 
     n_steps: int | None
     history: list[dict[str, Any]]
     reason: str
+    n_planned: int | None = None
 
 
 @dataclass(frozen=True)
@@ -94,12 +96,14 @@ def choose_steps(train_part: Interactions, config: Config, place: Place = Place(
     reason = f"epoch {chosen['epoch']}: recall@{VALIDATION_K} {chosen['recall']:.4f} of {len(judged):,} users, "
     best = max(entry["recall"] for entry in trained.history if "recall" in entry)
     reason += "the best" if chosen["recall"] == best else f"not worse than the best ({best:.4f}) by more than chance"
-    return Choice(trained.n_steps, trained.history, reason)
+    return Choice(trained.n_steps, trained.history, reason, trained.n_planned)
 
 
 def fit(interactions: Interactions, config: Config, choice: Choice, place: Place = Place()) -> Fit:
     """Train on all of `interactions` as chosen, and encode every user and item. Raises RefusedError for NaN vectors."""
-    trained: Trained = train(interactions, config, n_steps=choice.n_steps, hooks=place.build_hooks())
+    trained: Trained = train(
+        interactions, config, n_steps=choice.n_steps, n_planned=choice.n_planned, hooks=place.build_hooks()
+    )
     users = np.arange(interactions.n_users)
     queries = encode_queries(trained.model, interactions.to_bags(), users)
     candidates = encode_candidates(trained.model)

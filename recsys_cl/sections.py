@@ -54,7 +54,7 @@ class IngestConfig(Section):
     time_unit: Literal["auto", "s", "ms", "us"] = Field(
         "auto", description="Unit of numeric times. auto: by magnitude of each file's first batch."
     )
-    kind_weights: dict[str, Annotated[float, Field(gt=0, le=1e6)]] = Field(
+    kind_weights: dict[str, Annotated[float, Field(ge=1e-6, le=1e6)]] = Field(
         default_factory=dict, description="Kinds of event that count, each with its weight. Empty: all, each 1."
     )
     least_rating: Annotated[float, Field(ge=0)] = Field(
@@ -103,7 +103,7 @@ class SamplingConfig(Section):
         0.0, description="A bag and its positives lie within so many days. 0: the whole history."
     )
     session_gap_minutes: Annotated[float, Field(ge=0, le=1e6)] = Field(
-        0.0, description="A bag and its positives lie in one session, which a gap this long ends. 0: off."
+        0.0, description="A bag and its positives lie in one session, which a gap this long or longer ends. 0: off."
     )
     recency_half_life_days: Annotated[float, Field(ge=0, le=36_500)] = Field(
         0.0, description="A positive counts half as much for each so many days of age. 0: age plays no part."
@@ -117,7 +117,7 @@ class SamplingConfig(Section):
         0.5, description="Chance of an item to be in the bag; the others are its positives (rest)."
     )
     most_items_per_user: Annotated[int, Field(ge=2)] = Field(
-        256, description="Items of a user drawn for one batch, evenly; bounds heavy users."
+        256, description="Items of a user drawn for one batch, evenly; bounds heavy users (next: see history_length)."
     )
     negatives: Literal["popularity", "uniform", "in_batch", "mixed", "hard"] = Field(
         "popularity",
@@ -164,8 +164,10 @@ class ModelConfig(Section):
     degree_power: Annotated[float, Field(ge=0, le=1)] = Field(
         0.5, description="An item counts in a bag with its number of users to minus this power (mean, attention)."
     )
-    history_length: Count = Field(
-        50, description="The last so many items of a bag are read (attention, gru, transformer)."
+    history_length: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        50,
+        description="The last so many items of a bag are read (attention, gru, transformer); with sampling.positives "
+        "next, any history learns from stretches of so many.",
     )
     n_blocks: Annotated[int, Field(ge=1, le=64)] = Field(1, description="Blocks (transformer) or layers (gru).")
     n_heads: Annotated[int, Field(ge=1, le=64)] = Field(2, description="Attention heads (transformer).")
@@ -186,7 +188,7 @@ class LossConfig(Section):
         "of a positive and a negative (BPR); scores above a margin (SimpleX).",
     )
     positive_temperature: Annotated[float, Field(ge=0.001, le=100)] = Field(
-        2.0, description="Temperature of the positives (bilateral_softmax)."
+        2.0, description="Temperature of a user's positives among one another (bilateral_softmax, with rest)."
     )
     n_pair_negatives: Count = Field(16, description="Negatives that a positive is compared with (bpr).")
     margin: Annotated[float, Field(ge=-1, le=100)] = Field(

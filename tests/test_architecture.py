@@ -17,6 +17,7 @@ BASE = [
     "config",
     "ids",
     "progress",
+    "machine",
     "bags",
     "catalog",
     "interactions",

@@ -114,8 +114,20 @@ def test_a_configuration_cannot_be_changed() -> None:
         ({"model": {"temperature": 0.0}}, ["model.temperature is 0.0", "greater than or equal to 0.001"]),
         ({"model": {"temperature": math.nan}}, ["model.temperature is nan", "finite"]),
         ({"ingest": {"least_rating": math.inf}}, ["ingest.least_rating is inf", "finite"]),
-        ({"ingest": {"kind_weights": {"view": 0}}}, ["ingest.kind_weights.view is 0", "greater than 0"]),
+        (
+            {"ingest": {"kind_weights": {"view": 0}}},
+            ["ingest.kind_weights.view is 0", "greater than or equal to 0.000001"],
+        ),
         ({"ingest": {"kind_weights": {"view": math.inf}}}, ["ingest.kind_weights.view is inf", "finite"]),
+        (
+            {"loss": {"kind": "cosine_contrastive"}, "model": {"score": "euclidean"}},
+            ["loss.kind is cosine_contrastive", "model.score=cosine", "it is euclidean"],
+        ),
+        ({"loss": {"kind": "bilateral_softmax"}, "model": {"score": "dot"}}, ["no lowest value", "model.score is dot"]),
+        (
+            {"loss": {"kind": "cosine_contrastive"}, "model": {"learn_temperature": True}},
+            ["no model.learn_temperature"],
+        ),
         ({"ingest": {"format": "xml"}}, ["ingest.format is 'xml'", "'auto', 'csv', 'parquet', 'jsonl' or 'lines'"]),
         ({"ingest": {"delimiter": "ab"}}, ["ingest.delimiter is 'ab'", "at most 1"]),
         ({"ingest": {"quoted": "yes"}}, ["ingest.quoted is 'yes'", "valid boolean"]),

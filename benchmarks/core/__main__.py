@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.core.variants import AXES, DATA, DEFAULT, Variant, measure
+from recsys_cl.machine import count_cores
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.jsonl"
@@ -70,7 +71,7 @@ def _measure_all(root: Path, data: str, variants: list[Variant], seconds: float)
         if entry["data"] == data and entry["budget_seconds"] == seconds:
             known[tuple(entry["variant"])] = entry
     missing = [variant for variant in variants if variant not in known]
-    n_workers = len(os.sched_getaffinity(0))
+    n_workers = count_cores()
     with ProcessPoolExecutor(n_workers, multiprocessing.get_context("spawn")) as pool:
         jobs = [pool.submit(measure, root, data, variant, seconds) for variant in missing]
         for place, job in enumerate(jobs):

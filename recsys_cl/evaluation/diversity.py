@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from recsys_cl.bags import Bags
 from recsys_cl.evaluation.baselines import build_matrix
 from recsys_cl.evaluation.targets import keep_items
-from recsys_cl.evaluation.topk import count_cores
+from recsys_cl.machine import count_cores
 
 _BLOCK_ROWS = 256  # items whose cosines a thread holds at most
 _HELD_PAIRS = 1 << 20  # pairs of listed items that a thread looks up at a time: some 24 MiB

@@ -12,7 +12,6 @@ and no bit of an answer depends on the block size.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from recsys_cl.bags import Bags
+from recsys_cl.machine import count_cores
 
 ScoreBlock = Callable[[int, int], NDArray[np.float32]]
 """(start, stop) -> scores [stop - start, n] of these queries; the caller may overwrite them. Called from many threads.
@@ -126,11 +126,6 @@ def _score_again(found: Neighbors, queries: NDArray[np.float32], candidates: NDA
         scores[part] = np.where(rows[part] >= 0, np.einsum("bd,bkd->bk", queries[part], vectors), -np.inf)
     order = np.lexsort((np.where(rows >= 0, rows, np.iinfo(np.int64).max), -scores), axis=1)[:, :k]
     return Neighbors(np.take_along_axis(rows, order, axis=1), np.take_along_axis(scores, order, axis=1))
-
-
-def count_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _check_k(k: int) -> None:

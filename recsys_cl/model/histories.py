@@ -25,7 +25,8 @@ from torch.autograd.function import once_differentiable
 from recsys_cl.bags import Bags
 from recsys_cl.config import ModelConfig
 
-_LEAST_WEIGHT = 1e-30  # of padding: its log is finite, so that a bag of padding alone gives no NaN
+LEAST_WEIGHT = 1e-30
+"""Of an item; of padding, too, where a log is taken: it is finite, so that a bag of padding alone gives no NaN."""
 
 
 class MeanHistory(nn.Module):
@@ -33,7 +34,7 @@ class MeanHistory(nn.Module):
 
     def forward(self, vectors: Tensor, weights: Tensor) -> Tensor:
         """vectors [b, L, d], weights [b, L] -> means [b, L, d]."""
-        total = weights.cumsum(1).unsqueeze(2).clamp_min(_LEAST_WEIGHT)
+        total = weights.cumsum(1).unsqueeze(2).clamp_min(LEAST_WEIGHT)
         return (vectors * weights.unsqueeze(2)).cumsum(1) / total
 
 
@@ -79,7 +80,7 @@ class AttentionHistory(nn.Module):
         """vectors [b, L, d], weights [b, L] -> means [b, L, d]."""
         said = self.context(torch.tanh(self.hidden(vectors))).squeeze(2)  # [b, L], bounded by tanh
         shares = torch.exp(said - said.detach().amax(1, keepdim=True)) * weights
-        total = shares.cumsum(1).unsqueeze(2).clamp_min(_LEAST_WEIGHT)
+        total = shares.cumsum(1).unsqueeze(2).clamp_min(LEAST_WEIGHT)
         return (vectors * shares.unsqueeze(2)).cumsum(1) / total
 
 
@@ -126,7 +127,7 @@ class TransformerHistory(nn.Module):
         """vectors [b, L, d], weights [b, L] -> states [b, L, d]; L at most config.history_length."""
         places = torch.arange(vectors.shape[1], device=vectors.device)
         distances = places.unsqueeze(1) - places.unsqueeze(0)  # [L, L], how long before
-        heard = weights.clamp_min(_LEAST_WEIGHT).log()[:, None, None, :]  # [b, 1, 1, L]
+        heard = weights.clamp_min(LEAST_WEIGHT).log()[:, None, None, :]  # [b, 1, 1, L]
         states = self.dropout(vectors)
         for block in self.blocks:
             states = block(states, heard, distances)

@@ -20,11 +20,12 @@ from torch import Tensor, nn
 from recsys_cl.bags import Bags
 from recsys_cl.config import ModelConfig
 from recsys_cl.model.encoders import IdEncoder, RowTable, normalize
-from recsys_cl.model.histories import MeanHistory, build_history, sum_bags
+from recsys_cl.model.histories import LEAST_WEIGHT, MeanHistory, build_history, sum_bags
 from recsys_cl.model.losses import Logits
 from recsys_cl.model.scores import count_taste_floats, widen_candidates, widen_queries
 from recsys_cl.sampling.batches import Batch
 
+_LOG_TEMPERATURES = (math.log(0.001), math.log(10.0))
 _SPREAD = 0.1  # spread of fresh embeddings; only directions matter to the cosine, but small vectors turn faster
 
 
@@ -100,8 +101,8 @@ class TwoTowers(nn.Module):
 
     @property
     def temperature(self) -> Tensor:
-        """Divisor of the score, as it was given or as it has been learned."""
-        return self.log_temperature.exp()
+        """Divisor of the score, as it was given or as it has been learned, within the bounds of what may be given."""
+        return self.log_temperature.clamp(*_LOG_TEMPERATURES).exp()
 
     def get_learned(self) -> dict[str, Tensor]:
         """Everything that a prediction depends on, by name: the state without the moments of the optimizer."""
@@ -138,8 +139,10 @@ class TwoTowers(nn.Module):
         bag_vectors = self.bag_table.gather(bag_items)  # [t, d]
         candidates = bag_vectors if self.config.tied else self.item_table.gather(items)  # [u, d]
         users = None if self.user_table is None else self.user_table.gather(torch.from_numpy(batch.user_rows))
-        if users is not None and batch.every_place:
-            users = users.repeat_interleave(torch.from_numpy(batch.bags.sizes), dim=0)
+        n_others, bag_of = torch.from_numpy(batch.n_others), None
+        if batch.every_place:
+            bag_of = torch.from_numpy(np.repeat(np.arange(len(batch.bags)), batch.bags.sizes))  # [q]
+            users = None if users is None else users.index_select(0, bag_of)
         table = (bag_vectors, self.item_weights[bag_items])
         queries = self.encode_bags(table, batch.bags, users, batch.every_place)  # [q, d]
         queries = widen_queries(queries, self.config.score) / self.temperature
@@ -161,14 +164,16 @@ class TwoTowers(nn.Module):
         return Logits(
             candidates=_multiply(queries, vectors, bias - log_q, precision),
             log_q=log_q,
-            hits=(torch.from_numpy(batch.hit_queries), torch.from_numpy(batch.hit_candidates)),
+            hits=(torch.from_numpy(batch.hit_bags), torch.from_numpy(batch.hit_candidates)),
             owners=owners,
             weights=torch.from_numpy(batch.positives.weights).to(bias.dtype),
-            n_others=torch.from_numpy(batch.n_others),
+            total_weight=batch.total_weight,
+            n_others=n_others if bag_of is None else n_others.index_select(0, bag_of),
             shift=batch.shift,
             temperature=self.temperature,
             positives=positives,
             columns=columns,
+            bag_of=bag_of,
         )
 
 
@@ -207,7 +212,7 @@ def _pad(
     length = max(1, int(sizes.max(initial=0)))
     filled = torch.from_numpy(np.arange(length) < sizes[:, None])
     rows, heard = torch.zeros(filled.shape, dtype=torch.long), torch.zeros(filled.shape, dtype=weights.dtype)
-    rows[filled], heard[filled] = items, weights
+    rows[filled], heard[filled] = items, weights.clamp_min(LEAST_WEIGHT)
     spread = nn.functional.embedding(rows, vectors) if len(vectors) else vectors.new_zeros(*filled.shape, 0)
     return (spread, heard), filled
 

@@ -55,9 +55,9 @@ class Manifest(_Part):
 
     created: ISO 8601, UTC. data_fingerprint: of the kept events. popularity_dim: the coordinate of a candidate that
     carries its popularity, against which a query has 1, or None. bag_dim: floats of what the query tower takes of an
-    item. history_length: how many of a bag's last items it reads, None for all. ann_recall: share of the exact top 10
-    that the index finds. metrics: of the evaluated fit, by name. files: every file of the release but this one. arrays:
-    every .npy among them.
+    item. history_length: how many of a bag's last items it reads, None for all. floats_per_pair: what it holds in
+    memory for each two of them. ann_recall: share of the exact top 10 that the index finds. metrics: of the evaluated
+    fit, by name. files: every file of the release but this one. arrays: every .npy among them.
     """
 
     format: Literal[1] = 1  # FORMAT
@@ -75,6 +75,7 @@ class Manifest(_Part):
     bag_dim: int = Field(ge=1)
     popularity_dim: int | None
     history_length: int | None = Field(default=None, ge=1)
+    floats_per_pair: int = Field(default=0, ge=0)
     metric: Literal["inner_product"] = "inner_product"
     index: IndexFacts
     ann_recall: float = Field(ge=0, le=1)

@@ -39,6 +39,7 @@ class ReleaseFacts:
     n_events: int
     popularity_dim: int | None
     history_length: int | None
+    floats_per_pair: int
     ann_recall: float
     metrics: dict[str, Any]
     gate_reasons: list[str] = field(default_factory=list)
@@ -132,6 +133,7 @@ def _describe(staging: Path, parts: ReleaseParts, facts: ReleaseFacts, parent: s
         bag_dim=parts.bag_vectors.shape[1],
         popularity_dim=facts.popularity_dim,
         history_length=facts.history_length,
+        floats_per_pair=facts.floats_per_pair,
         index=parts.index.facts,
         ann_recall=facts.ann_recall,
         metrics=facts.metrics,

@@ -25,10 +25,10 @@ class Batch:
     user_rows [b]. bag_items [t], items [u]: the item rows that bags and candidates touch, ascending; bags: b bags over
     local rows of bag_items. every_place: whether each place in a bag is a query (in order of bags.item_rows, q of them)
     or each bag is one (q = b). positives: an entry for each query, over local rows of items, weights those of the loss.
-    candidates [c]: local rows of items, with log_q [c]. columns [p]: where the positives stand among the candidates,
-    None where they may not. hit_queries, hit_candidates [h]: the (query, candidate) pairs that are no negatives, for
-    the user has touched the item. n_others [q]: items that the query's user has not touched. shift: a number drawn
-    evenly from 0…c−1.
+    total_weight as in `Pairs`. candidates [c]: local rows of items, with log_q [c]. columns [p]: where the positives
+    stand among the candidates, None where they may not. hit_bags, hit_candidates [h]: the (bag, candidate) pairs that
+    are no negatives, for the user has touched the item. n_others [b]: items that the sampler may offer and the bag's
+    user has not touched. shift: a number drawn evenly from 0…c−1.
     """
 
     user_rows: NDArray[np.int64]
@@ -37,10 +37,11 @@ class Batch:
     bags: Bags
     every_place: bool
     positives: Bags
+    total_weight: float
     candidates: NDArray[np.int64]
     log_q: NDArray[np.float32]
     columns: NDArray[np.int64] | None
-    hit_queries: NDArray[np.int64]
+    hit_bags: NDArray[np.int64]
     hit_candidates: NDArray[np.int64]
     n_others: NDArray[np.int64]
     shift: int
@@ -52,7 +53,7 @@ class Batch:
 
 
 class BatchDrawer:
-    """Draws batches. Its state: two tables of 9 bytes an item that turn rows into local rows, and mined negatives."""
+    """Draws batches. Its state: tables of 10 bytes an item that turn rows into local rows, and mined negatives."""
 
     def __init__(self, source: PairSource, sampler: NegativeSampler, batch_users: int, seed: int, tied: bool) -> None:
         self.source, self.sampler, self._seed, self._tied = source, sampler, seed, tied
@@ -61,6 +62,8 @@ class BatchDrawer:
         self._batch_users = batch_users
         self._local = np.full(len(sampler.probability), -1, dtype=np.int64)
         self._marked = np.zeros(len(sampler.probability), dtype=bool)
+        self._drawable = np.zeros(len(sampler.probability), dtype=bool)
+        self._drawable[sampler.drawable] = True
         self._order: tuple[int, NDArray[np.int64]] = (-1, source.user_rows)
 
     @property
@@ -86,12 +89,9 @@ class BatchDrawer:
         hard = None if self.hard is None else self.hard.take(user_rows).item_rows
         offered = self.sampler.draw(rng, pairs.positives.item_rows, share, hard)
         histories = self.source.histories.take(user_rows)
-        every_place = self.source.config.positives == "next"
-        hit_queries, hit_candidates = self._find_hits(offered.rows, histories)
-        n_others = len(self.sampler.drawable) - histories.sizes
-        if every_place:
-            hit_queries, hit_candidates = _repeat_hits(hit_queries, hit_candidates, pairs.bags.sizes)
-            n_others = np.repeat(n_others, pairs.bags.sizes)
+        hit_bags, hit_candidates = self._find_hits(offered.rows, histories)
+        owners = np.repeat(np.arange(len(histories)), histories.sizes)
+        n_touched = np.bincount(owners, self._drawable[histories.item_rows], len(histories)).astype(np.int64)
         columns = None
         if self.sampler.takes_all or self.sampler.kind == "in_batch":
             columns = self._locate(offered.rows, pairs.positives.item_rows)
@@ -106,14 +106,15 @@ class BatchDrawer:
             bag_items=bag_items,
             items=items,
             bags=self._localize(pairs.bags, bag_items),
-            every_place=every_place,
+            every_place=self.source.config.positives == "next",
             positives=self._localize(pairs.positives, items),
+            total_weight=pairs.total_weight,
             candidates=self._locate(items, offered.rows),
             log_q=offered.log_q,
             columns=columns,
-            hit_queries=hit_queries,
+            hit_bags=hit_bags,
             hit_candidates=hit_candidates,
-            n_others=n_others,
+            n_others=len(self.sampler.drawable) - n_touched,
             shift=int(rng.integers(len(offered.rows))),
         )
 
@@ -139,13 +140,3 @@ class BatchDrawer:
 
     def _localize(self, bags: Bags, known: NDArray[np.int64]) -> Bags:
         return Bags(bags.offsets, self._locate(known, bags.item_rows).astype(np.int32), bags.weights)
-
-
-def _repeat_hits(
-    queries: NDArray[np.int64], candidates: NDArray[np.int64], sizes: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Hits of bags as hits of each place in them; queries ascending, sizes [b] the places of each bag."""
-    n = sizes[queries]
-    starts = (np.cumsum(sizes) - sizes)[queries]
-    within = np.arange(n.sum()) - np.repeat(np.cumsum(n) - n, n)
-    return np.repeat(starts, n) + within, np.repeat(candidates, n)

@@ -24,6 +24,8 @@ from numpy.typing import NDArray
 
 from recsys_cl.config import SamplingConfig
 
+_LEAST_OFFERS = 1e-9  # below is the rounding of sums that are 0
+
 
 @dataclass(frozen=True)
 class Candidates:
@@ -37,7 +39,8 @@ class Candidates:
 class NegativeSampler:
     """Gives each batch its candidates; items without events are never among them.
 
-    drawable [n_drawable]: rows of items with events, ascending. cumulative [n_drawable] float64, ends at 1, and
+    drawable [n_drawable]: rows of items with events, ascending; with in_batch alone, of those that can be a positive:
+    the others stand for nothing there. cumulative [n_drawable] float64, ends at 1, and
     probability [n_items] float64: of one draw. offers [n_items] float64: how often an item is a positive when every
     user is drawn once. n_negatives: draws, 0 for in_batch.
     """
@@ -68,19 +71,19 @@ class NegativeSampler:
         """
         if self.takes_all:
             return Candidates(self.drawable, np.zeros(len(self.drawable), dtype=np.float32))
-        n_items = len(self.probability)
-        times, expected = np.zeros(n_items), np.zeros(n_items)
+        offered = [np.zeros(0, dtype=np.int64) if hard is None else hard.astype(np.int64)]
         if self.kind != "in_batch":
             drawn = np.searchsorted(self.cumulative, rng.random(self.n_negatives), side="right")
-            times += np.bincount(self.drawable[np.minimum(drawn, len(self.drawable) - 1)], minlength=n_items)
-            expected += self.n_negatives * self.probability
+            offered.append(self.drawable[np.minimum(drawn, len(self.drawable) - 1)])
         if self.kind in ("in_batch", "mixed"):
-            times += np.bincount(positives, minlength=n_items)
-            expected += batch_share * self.offers
-        if hard is not None and len(hard):
-            times[hard] = expected[hard] = 1.0
-        rows = np.flatnonzero(times)
-        return Candidates(rows, np.log(expected[rows] / times[rows]).astype(np.float32))
+            offered.append(positives.astype(np.int64))
+        rows, times = np.unique(np.concatenate(offered), return_counts=True)
+        expected = self.n_negatives * self.probability[rows]
+        if self.kind in ("in_batch", "mixed"):
+            expected = expected + batch_share * self.offers[rows]
+        certain = np.isin(rows, offered[0])
+        log_q = np.where(certain, 0.0, np.log(np.where(certain, 1.0, expected / times)))
+        return Candidates(rows, log_q.astype(np.float32))
 
 
 def build_negative_sampler(
@@ -88,9 +91,9 @@ def build_negative_sampler(
 ) -> NegativeSampler:
     """popularity [n_items]: users of each item; offers as in `NegativeSampler`. Memory: 32 bytes an item.
 
-    Raises ValueError where no item has a user.
+    Raises ValueError where no item has a user, or can be a positive where the kind is in_batch.
     """
-    drawable = np.flatnonzero(popularity > 0)
+    drawable = np.flatnonzero(offers > _LEAST_OFFERS if config.negatives == "in_batch" else popularity > 0)
     if not len(drawable):
         raise ValueError("no item has an event to draw it by")
     power = 0.0 if config.negatives == "uniform" else config.popularity_power
@@ -100,4 +103,4 @@ def build_negative_sampler(
     cumulative = np.cumsum(probability[drawable])
     cumulative /= cumulative[-1]
     n_negatives = 0 if config.negatives == "in_batch" else config.n_negatives
-    return NegativeSampler(config.negatives, drawable, cumulative, probability, offers, n_negatives)
+    return NegativeSampler(config.negatives, drawable, cumulative, probability, np.maximum(offers, 0.0), n_negatives)

@@ -5,10 +5,11 @@ row: the items of a window are parted into a bag and the positives of that bag, 
 sits in its own bag, and one encoded query serves many pairs. `positives = "next"` keeps the order instead: each item is
 the positive of the bag of all that came before it (as in SASRec; Kang and McAuley, ICDM 2018).
 
-Nothing is materialized beyond the batch: 20 bytes an item of its users; windows take 24 bytes an event, once.
+Nothing is materialized beyond the batch: some 50 bytes an item of its users; windows take 32 bytes an event, once.
 
-A user of whom only m of n items are drawn is heard as loudly as without that bound: each of the n is as likely to be
-drawn, and counts n / m times as much (Horvitz and Thompson, JASA 1952).
+A positive's weight is that of its event over the mean of all. A user's n expected positives weigh √n together: between
+one vote a user and one vote an event. Of a user with more items than a batch draws, each is as likely to be drawn, and
+weighs so much more that its expected weight is what it is without that bound (Horvitz and Thompson, JASA 1952).
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_cl.bags import Bags
+from recsys_cl.bags import Bags, expand_ranges
 from recsys_cl.config import SamplingConfig
 from recsys_cl.interactions.table import MICROSECONDS_PER_DAY, Interactions
-from recsys_cl.sampling.windows import Windows, build_windows, count_offers
+from recsys_cl.sampling.windows import Windows, build_windows, count_offers, expect_positives
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,9 @@ class PairSource:
     """What pairs are drawn from.
 
     events: each user's items in order of time; distinct ones, unless `windows` keeps repeats apart. positive_weights
-    [n_events] float32: what each counts as a positive. histories: each user's distinct items, all of them. windows:
-    where a draw begins and ends, None where it is all of a user. user_rows: users that hold a pair. offers [n_items]:
-    how often an item is expected to be a positive when each of user_rows is drawn once.
+    [n_events] float32: what each counts as a positive, 1 on average. histories: each user's distinct items, all of
+    them. windows: where a draw begins and ends, None where it is all of a user. user_rows: users that hold a pair.
+    offers [n_items]: how often an item is expected to be a positive when each of user_rows is drawn once.
     """
 
     events: Bags
@@ -48,21 +49,33 @@ class Pairs:
     """A bag for each of user_rows [b], in order of time, and the positives of each query.
 
     With `rest` a bag is a query; with `next` each place in a bag is one, which has read the bag up to there. positives:
-    an entry a query, its weights those of the loss.
+    an entry a query, its weights those of the loss. total_weight: what they would weigh together, were every event of
+    the mean weight; a batch of old events weighs less than that.
     """
 
     user_rows: NDArray[np.int64]
     bags: Bags
     positives: Bags
+    total_weight: float
 
 
-def build_pair_source(interactions: Interactions, config: SamplingConfig, most_items: int | None = None) -> PairSource:
-    """Prepare drawing; most_items bounds the items of a draw further than the configuration.
+@dataclass(frozen=True)
+class _Drawn:
+    """The items to part, `full` [b] of them a user, in order of time: item_rows, bag_weights, positive_weights [n]."""
+
+    full: NDArray[np.int64]
+    item_rows: NDArray[np.int32]
+    bag_weights: NDArray[np.float32]
+    positive_weights: NDArray[np.float32]
+
+
+def build_pair_source(interactions: Interactions, config: SamplingConfig, longest: int) -> PairSource:
+    """Prepare drawing; longest: items of a stretch that is read in order (`next`).
 
     Without times, windows, sessions and recency are off: the whole history counts, and every event alike.
     """
-    if most_items is not None and most_items < config.most_items_per_user:
-        config = config.model_copy(update={"most_items_per_user": most_items})
+    if config.positives == "next" and longest < config.most_items_per_user:
+        config = config.model_copy(update={"most_items_per_user": longest})
     histories = interactions.to_bags()
     events, windows = histories, None
     if interactions.timed and (config.window_days or config.session_gap_minutes):
@@ -71,80 +84,67 @@ def build_pair_source(interactions: Interactions, config: SamplingConfig, most_i
     weights = events.weights
     if interactions.timed and config.recency_half_life_days and interactions.n_events:
         age_days = (interactions.times.max() - interactions.times) / MICROSECONDS_PER_DAY
-        weights = (interactions.weights * 0.5 ** (age_days / config.recency_half_life_days)).astype(np.float32)
-        if windows is None:
-            weights = replace(interactions, weights=weights).to_bags().weights
+        aged = interactions.weights * np.float64(0.5) ** (age_days / config.recency_half_life_days)
+        weights = aged if windows is not None else _sum_repeats(interactions, aged)
     user_rows = np.flatnonzero(events.sizes >= 2 if windows is None else np.diff(windows.end_offsets) > 0)
     offers = count_offers(events, windows, config, interactions.n_items)
-    return PairSource(events, weights, histories, windows, user_rows, offers, config)
+    mean = weights.mean(dtype=np.float64) if len(weights) else 1.0
+    return PairSource(events, (weights / mean).astype(np.float32), histories, windows, user_rows, offers, config)
 
 
 def draw_pairs(source: PairSource, user_rows: NDArray[np.int64], rng: np.random.Generator) -> Pairs:
     """Draw a bag and its positives for each of `user_rows` [n], users among `source.user_rows`, in their order."""
     starts, stops = _draw_ranges(source, user_rows, rng)
     sizes = stops - starts
-    places = np.repeat(starts - _find_starts(sizes), sizes) + np.arange(sizes.sum())
+    places = expand_ranges(starts, sizes)
+    events = source.events
+    drawn = _Drawn(sizes, events.item_rows[places], events.weights[places], source.positive_weights[places])
     if source.windows is not None:
-        places, sizes = _drop_repeats(source.events.item_rows, places, sizes)
+        drawn = _merge_repeats(drawn)
     draw = _draw_next if source.config.positives == "next" else _draw_rest
-    return draw(source, user_rows, places, sizes, rng)
+    return draw(drawn, user_rows, source.config, rng)
 
 
-def _draw_rest(
-    source: PairSource,
-    user_rows: NDArray[np.int64],
-    places: NDArray[np.int64],
-    full: NDArray[np.int64],
-    rng: np.random.Generator,
-) -> Pairs:
-    """Part the events at `places`, `full` [b] of them a user, by chance into bag and positives, neither empty."""
-    most = source.config.most_items_per_user
-    sizes = np.minimum(full, most)
-    if (full > most).any():
-        places = places[_draw_evenly(full, most, rng)]
-    starts = _find_starts(sizes)
-    in_bag = rng.random(len(places)) < source.config.bag_share
+def _draw_rest(drawn: _Drawn, user_rows: NDArray[np.int64], config: SamplingConfig, rng: np.random.Generator) -> Pairs:
+    """Part each user's items by chance into bag and positives, neither empty."""
+    sizes = np.minimum(drawn.full, config.most_items_per_user)
+    places = _draw_evenly(drawn.full, config.most_items_per_user, rng)
+    starts = np.cumsum(sizes) - sizes
+    in_bag = rng.random(len(places)) < config.bag_share
     n_bag = np.add.reduceat(in_bag, starts, dtype=np.int64) if len(places) else np.zeros(0, dtype=np.int64)
     lone = np.flatnonzero((n_bag == 0) | (n_bag == sizes))  # one side is empty: one item changes sides
     moved = starts[lone] + (rng.random(len(lone)) * sizes[lone]).astype(np.int64)
     in_bag[moved] = n_bag[lone] == 0
     n_bag[lone] += np.where(n_bag[lone] == 0, 1, -1)
-    n_positives = sizes - n_bag
-    # A user's positives together weigh √n: between one vote a user and one vote an event.
-    scale = np.sqrt(full / sizes / n_positives).astype(np.float32)
-    positives = _gather(source.events.item_rows, source.positive_weights, places[~in_bag], n_positives)
-    positives.weights[:] *= np.repeat(scale, n_positives)
-    bags = _gather(source.events.item_rows, source.events.weights, places[in_bag], n_bag)
-    return Pairs(user_rows, bags, positives)
+    unbounded = config.model_copy(update={"most_items_per_user": max(int(drawn.full.max(initial=2)), 2)})
+    voices = np.sqrt(expect_positives(drawn.full, unbounded)) / expect_positives(drawn.full, config)
+    scale = np.repeat(voices, sizes - n_bag).astype(np.float32)
+    positives = _gather(drawn.item_rows, drawn.positive_weights, places[~in_bag], sizes - n_bag)
+    positives.weights[:] *= scale
+    bags = _gather(drawn.item_rows, drawn.bag_weights, places[in_bag], n_bag)
+    return Pairs(user_rows, bags, positives, float(scale.sum(dtype=np.float64)))
 
 
-def _draw_next(
-    source: PairSource,
-    user_rows: NDArray[np.int64],
-    places: NDArray[np.int64],
-    full: NDArray[np.int64],
-    rng: np.random.Generator,
-) -> Pairs:
-    """A stretch of each user's events at `places`: all but the last is the bag, all but the first are positives.
+def _draw_next(drawn: _Drawn, user_rows: NDArray[np.int64], config: SamplingConfig, rng: np.random.Generator) -> Pairs:
+    """A stretch of each user's items: all but the last is the bag, all but the first are positives.
 
     A longer history gives a stretch that may begin before it or end after it, so that each of its positives is as
     likely to be in it.
     """
-    most = source.config.most_items_per_user - 1  # positives of a stretch
-    targets = full - 1
+    most = config.most_items_per_user - 1  # positives of a stretch
+    targets = drawn.full - 1
     long = targets > most
-    begins = np.where(long, np.floor(rng.random(len(full)) * (targets + most - 1)) - (most - 1), 0).astype(np.int64)
+    begins = np.where(long, np.floor(rng.random(len(targets)) * (targets + most - 1)) - (most - 1), 0).astype(np.int64)
     ends = np.where(long, np.minimum(begins + most, targets), targets)
     begins = np.maximum(begins, 0)
     sizes = ends - begins  # of bag and positives alike
-    first = np.repeat(_find_starts(full) + begins - _find_starts(sizes), sizes) + np.arange(sizes.sum())
+    first = expand_ranges(np.cumsum(drawn.full) - drawn.full + begins, sizes)
     louder = np.where(long, (targets + most - 1) / most, 1.0)
-    weights = (source.positive_weights[places[first + 1]] * np.repeat(louder / np.sqrt(targets), sizes)).astype(
-        np.float32
-    )
-    positives = Bags(np.arange(len(first) + 1), source.events.item_rows[places[first + 1]], weights)
-    bags = _gather(source.events.item_rows, source.events.weights, places[first], sizes)
-    return Pairs(user_rows, bags, positives)
+    scale = np.repeat(louder / np.sqrt(targets), sizes).astype(np.float32)
+    weights = drawn.positive_weights[first + 1] * scale
+    positives = Bags(np.arange(len(first) + 1), drawn.item_rows[first + 1], weights)
+    bags = _gather(drawn.item_rows, drawn.bag_weights, first, sizes)
+    return Pairs(user_rows, bags, positives, float(scale.sum(dtype=np.float64)))
 
 
 def _draw_ranges(
@@ -158,25 +158,29 @@ def _draw_ranges(
     return source.windows.first[ends], source.windows.last[ends] + 1
 
 
-def _drop_repeats(
-    item_rows: NDArray[np.int32], places: NDArray[np.int64], sizes: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Within each part of `places`, the first event of each item; order is kept."""
-    owners = np.repeat(np.arange(len(sizes)), sizes)
-    keys = owners * np.int64(item_rows.max(initial=0) + 1) + item_rows[places]
-    fresh = np.sort(np.unique(keys, return_index=True)[1])
-    return places[fresh], np.bincount(owners[fresh], minlength=len(sizes))
+def _merge_repeats(drawn: _Drawn) -> _Drawn:
+    """Each item of a user once, where it first stands, with the weights of its events added."""
+    owners = np.repeat(np.arange(len(drawn.full)), drawn.full)
+    keys = owners * (np.int64(drawn.item_rows.max(initial=0)) + 1) + drawn.item_rows
+    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    kept = first[order]
+    bag_weights, positive_weights = (
+        np.bincount(inverse, weights, len(first))[order].astype(np.float32)
+        for weights in (drawn.bag_weights, drawn.positive_weights)
+    )
+    sizes = np.bincount(owners[kept], minlength=len(drawn.full))
+    return _Drawn(sizes, drawn.item_rows[kept], bag_weights, positive_weights)
 
 
 def _draw_evenly(sizes: NDArray[np.int64], most: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """At most `most` positions of each part of `sizes` [b], every subset as likely; in order."""
-    starts = _find_starts(sizes)
     kept = np.ones(sizes.sum(), dtype=bool)
     heavy = np.flatnonzero(sizes > most)  # only they are sorted
     owners = np.repeat(np.arange(len(heavy)), sizes[heavy])
-    positions = np.repeat(starts[heavy] - _find_starts(sizes[heavy]), sizes[heavy]) + np.arange(len(owners))
+    positions = expand_ranges((np.cumsum(sizes) - sizes)[heavy], sizes[heavy])
     order = np.argsort(owners + rng.random(len(owners)))  # by owner, and by chance within
-    ranks = np.arange(len(owners)) - _find_starts(sizes[heavy])[owners]
+    ranks = expand_ranges(np.zeros(len(heavy), dtype=np.int64), sizes[heavy])
     kept[positions[order[ranks >= most]]] = False
     return np.flatnonzero(kept)
 
@@ -187,5 +191,6 @@ def _gather(
     return Bags(np.concatenate(([0], np.cumsum(sizes))), item_rows[places], weights[places])
 
 
-def _find_starts(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.cumsum(sizes) - sizes
+def _sum_repeats(interactions: Interactions, weights: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Weights of events as those of each user's distinct items."""
+    return replace(interactions, weights=weights.astype(np.float32)).to_bags().weights

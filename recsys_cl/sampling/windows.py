@@ -35,14 +35,17 @@ class Windows:
 
 
 def build_windows(events: Bags, times: NDArray[np.int64], config: SamplingConfig) -> Windows:
-    """times [n_events], microseconds, ascending within a user. Time: a sort of the events; memory: 32 bytes each."""
+    """times [n_events], microseconds, ascending within a user.
+
+    Time: a sort of the events. Memory: 32 bytes an event, and as much again on the way.
+    """
     n = len(times)
     positions = np.arange(n)
     user_starts = np.repeat(events.offsets[:-1], events.sizes)
     first, last = user_starts, positions
     if config.session_gap_minutes:
         opens = positions == user_starts
-        opens[1:] |= np.diff(times) > config.session_gap_minutes * _MICROSECONDS_PER_MINUTE
+        opens[1:] |= np.diff(times) >= config.session_gap_minutes * _MICROSECONDS_PER_MINUTE
         session_starts = np.flatnonzero(opens)
         sizes = np.diff(np.append(session_starts, n))
         first = np.repeat(session_starts, sizes)
@@ -61,14 +64,14 @@ def count_offers(events: Bags, windows: Windows | None, config: SamplingConfig, 
     """How often each item is expected to be a positive when every user with a pair is drawn once [n_items]."""
     if windows is None:
         sizes = events.sizes
-        chance = np.where(sizes >= 2, _expect_positives(sizes, config) / np.maximum(sizes, 1), 0.0)
+        chance = np.where(sizes >= 2, expect_positives(sizes, config) / np.maximum(sizes, 1), 0.0)
         offers = np.bincount(events.item_rows, np.repeat(chance, sizes), n_items).astype(np.float64)
         if config.positives == "next":
             paired = np.flatnonzero(sizes >= 2)
             offers -= np.bincount(events.item_rows[events.offsets[paired]], chance[paired], n_items)
         return offers
     n_draws = np.repeat(np.diff(windows.end_offsets), events.sizes)  # of the user of each event
-    expected = _expect_positives(windows.n_distinct, config) / np.maximum(windows.n_distinct, 1)
+    expected = expect_positives(windows.n_distinct, config) / np.maximum(windows.n_distinct, 1)
     chance = np.where(windows.n_distinct >= 2, expected / np.maximum(n_draws, 1), 0.0)
     summed = np.concatenate(([0.0], np.cumsum(chance)))
     low, high = _find_draws(events, windows.first, windows.last)
@@ -79,7 +82,7 @@ def count_offers(events: Bags, windows: Windows | None, config: SamplingConfig, 
     return offers
 
 
-def _expect_positives(sizes: NDArray[np.int64], config: SamplingConfig) -> NDArray[np.float64]:
+def expect_positives(sizes: NDArray[np.int64], config: SamplingConfig) -> NDArray[np.float64]:
     """Expected positives among n >= 2 distinct items, times n over the number that can be one of them."""
     n = sizes.astype(np.float64)
     most = config.most_items_per_user

@@ -172,7 +172,8 @@ class Release:
         with self._lock:
             if QUERY_TOWER not in self._towers:
                 path = self.parts.files[QUERY_TOWER]
-                self._towers[QUERY_TOWER] = QueryTower(path, self.manifest.bag_dim, self.manifest.dim)
+                about = (self.manifest.bag_dim, self.manifest.dim, self.manifest.floats_per_pair)
+                self._towers[QUERY_TOWER] = QueryTower(path, *about)
         return self._towers[QUERY_TOWER]
 
     def _read_histories(self, history: Ids) -> tuple[pl.Series, Bags]:
@@ -184,7 +185,7 @@ class Release:
         frame = read_frame(history, ID)
         weights = np.ones(len(rows))
         if frame is not None and WEIGHT in frame.columns:
-            weights = frame.get_column(WEIGHT).cast(pl.Float64).fill_null(float("nan")).to_numpy()
+            weights = frame.get_column(WEIGHT).cast(pl.Float32).fill_null(float("nan")).to_numpy()
             if not (np.isfinite(weights).all() and (weights > 0).all()):
                 raise InputError("a weight of the history is missing, not finite, or not above 0", "weights above 0")
         if frame is None or USER_ID not in frame.columns:

@@ -14,10 +14,16 @@ from recsys_cl.errors import SealError
 _BLOCK_FLOATS = 1 << 24  # of padded vectors at a time: 64 MiB
 
 
-class QueryTower:
-    """An open `query_tower.onnx`: vectors [b, L, bag_dim] and weights [b, L] in (0 is padding), query [b, dim] out."""
+_LEAST_WEIGHT = 1e-30  # 0 would mean that the bag has ended
 
-    def __init__(self, path: Path, bag_dim: int, dim: int) -> None:
+
+class QueryTower:
+    """An open `query_tower.onnx`: vectors [b, L, bag_dim] and weights [b, L] in (0 is padding), query [b, dim] out.
+
+    floats_per_pair: what the tower holds for each two places of a bag (a transformer: one for each of its heads).
+    """
+
+    def __init__(self, path: Path, bag_dim: int, dim: int, floats_per_pair: int = 0) -> None:
         import onnxruntime  # a quarter of a second, which lookups of known users need not wait for
 
         options = onnxruntime.SessionOptions()
@@ -35,13 +41,13 @@ class QueryTower:
         )
         if sorted(inputs) != ["vectors", "weights"] or outputs != ["query"]:
             raise SealError(path.name, f"inputs {inputs}, outputs {outputs}", "vectors and weights in, query out")
-        self.name, self.bag_dim, self.dim = path.name, bag_dim, dim
+        self.name, self.bag_dim, self.dim, self.floats_per_pair = path.name, bag_dim, dim, floats_per_pair
 
     def encode(self, bags: Bags, bag_vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """Query vectors [n_bags, dim] of bags over bag_vectors [n_items, bag_dim], in blocks of bounded memory."""
         out = np.empty((len(bags), self.dim), dtype=np.float32)
-        longest = int(bags.sizes.max(initial=1))
-        block_bags = max(1, _BLOCK_FLOATS // (longest * self.bag_dim))
+        longest = max(1, int(bags.sizes.max(initial=1)))
+        block_bags = max(1, _BLOCK_FLOATS // (longest * (self.bag_dim + self.floats_per_pair * longest)))
         for start in range(0, len(bags), block_bags):
             stop = min(start + block_bags, len(bags))
             out[start:stop] = self._encode_block(bags.take(np.arange(start, stop)), bag_vectors)
@@ -63,7 +69,7 @@ class QueryTower:
         vectors = np.zeros((*filled.shape, self.bag_dim), dtype=np.float32)
         weights = np.zeros(filled.shape, dtype=np.float32)
         vectors[filled] = bag_vectors[bags.item_rows]
-        weights[filled] = bags.weights
+        weights[filled] = np.maximum(bags.weights, _LEAST_WEIGHT)
         query: NDArray[np.float32] = self._session.run(["query"], {"vectors": vectors, "weights": weights})[0]
         if query.shape != (len(bags), self.dim) or not np.isfinite(query).all():
             raise SealError(self.name, f"answers {query.shape}, or NaN", f"finite queries {(len(bags), self.dim)}")

@@ -10,6 +10,7 @@ import hashlib
 import json
 import time
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,8 @@ def name_training(interactions: Interactions, config: Config, n_steps: int | Non
     settings = {name: values[name] for name in _SECTIONS}
     for name in _BESIDE_THE_POINT:
         del settings["training"][name]
-    told = [digest.hexdigest(), interactions.timed, settings, n_steps, torch.__version__]
+    sizes = [interactions.n_users, interactions.n_items, interactions.timed]
+    told = [digest.hexdigest(), sizes, settings, n_steps, torch.__version__, version("recsys_cl")]
     return hash_text(dump_json(told))
 
 

@@ -56,5 +56,6 @@ def _list_blocks(model: TwoTowers, bags: Bags) -> list[NDArray[np.int64]]:
     if model.history_length is not None:
         rows = np.argsort(bags.sizes, kind="stable")
         longest = max(1, min(int(bags.sizes.max(initial=1)), model.history_length))
-        step = max(1, min(_BLOCK_BAGS, _BLOCK_FLOATS // (longest * max(longest, 4 * model.config.dim))))
+        floats = longest * (longest * model.config.n_heads + 4 * model.config.dim)
+        step = max(1, min(_BLOCK_BAGS, _BLOCK_FLOATS // floats))
     return [rows[start : start + step] for start in range(0, len(rows), step)]

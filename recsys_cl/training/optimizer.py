@@ -38,7 +38,9 @@ class Optimizer:
         for name, weight in self._weights.items():
             if weight.grad is not None:
                 size = self._config.tower_learning_rate * scale
-                move_by_adam(weight.detach(), weight.grad, self._moments[name], step, size, decay)
+                # Biases, gains and the temperature have no reason to be near 0.
+                shrink = decay if weight.dim() > 1 else 0.0
+                move_by_adam(weight.detach(), weight.grad, self._moments[name], step, size, shrink)
                 weight.grad = None
         return self._config.learning_rate * scale
 

@@ -36,11 +36,16 @@ def save_towers(model: TwoTowers, folder: Path) -> None:
         "candidate",
         folder / "candidate_tower.onnx",
     )
-    save_file(model.get_learned(), folder / TOWERS)
+    save_weights(model, folder)
+
+
+def save_weights(model: TwoTowers, folder: Path) -> None:
+    """Write towers.safetensors alone, from which `load_towers` reads."""
+    save_file({name: value.contiguous() for name, value in model.get_learned().items()}, folder / TOWERS)
 
 
 def load_towers(model: TwoTowers, folder: Path) -> None:
-    """Give a model of the same configuration, users and items what `save_towers` wrote.
+    """Give a model of the same configuration, users and items what `save_towers` or `save_weights` wrote.
 
     Raises ValueError where names or shapes are those of another one.
     """

@@ -41,7 +41,7 @@ class EarlyStop:
         self._kept = {name: value.clone() for name, value in self._model.get_learned().items()}
 
     def restore(self) -> int:
-        """Put the kept model back; gives the step it stood at."""
+        """Put the kept model back, if any; gives the step it stood at, 0 where nothing was kept."""
         self._model.load_state_dict(self._kept, strict=False)  # the moments of the optimizer stay
         return self._step
 

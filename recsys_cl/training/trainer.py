@@ -8,7 +8,6 @@ vectors bit for bit, also where it was killed in between and went on from a chec
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -23,6 +22,7 @@ from recsys_cl.bags import Bags
 from recsys_cl.config import Config
 from recsys_cl.errors import ConfigError, InputError, RefusedError
 from recsys_cl.interactions.table import Interactions
+from recsys_cl.machine import count_cores
 from recsys_cl.model.histories import Dropout
 from recsys_cl.model.losses import compute_loss
 from recsys_cl.model.towers import TwoTowers
@@ -65,7 +65,8 @@ class Hooks:
 
 @dataclass(frozen=True)
 class Trained:
-    """model: as it stood at the validation that was chosen, or at the end; n_steps: steps taken to get there.
+    """model: as it stood at the validation that was chosen, or at the end; n_steps: steps taken to get there, of
+    n_planned.
 
     history: one entry an epoch: `{"epoch", "step", "loss", "n_positives", "seconds"}`, positives and seconds since the
     start, validations left out; after a validation `"recall"`, and `"recall_error"`, the standard error of its mean.
@@ -73,6 +74,7 @@ class Trained:
 
     model: TwoTowers
     n_steps: int
+    n_planned: int
     history: list[dict[str, Any]]
 
 
@@ -97,21 +99,29 @@ class _Counters:
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
-def train(interactions: Interactions, config: Config, *, n_steps: int | None = None, hooks: Hooks = Hooks()) -> Trained:
+def train(
+    interactions: Interactions,
+    config: Config,
+    *,
+    n_steps: int | None = None,
+    n_planned: int | None = None,
+    hooks: Hooks = Hooks(),
+) -> Trained:
     """Train on all of `interactions`, for `n_steps` steps, or until validation turns worse, or all epochs.
 
     Small logs are passed over more often than `epochs`, until `least_steps` steps are taken. The step size follows its
-    schedule over all of them, wherever training stops, so that `n_steps` steps mean the same with and without
-    validation. Cost: a step takes time and memory of queries × candidates floats; the tables 12 bytes a float. Raises
-    InputError where no user has two distinct items, ConfigError where hard negatives are wanted without `mine`.
+    schedule over all planned steps, wherever training stops; n_planned: how many those were where n_steps was chosen.
+    Cost: a step takes time and memory of queries × candidates floats, queries being the users of a batch, with `next`
+    the items of their stretches; the tables 12 bytes a float, and 4 for what early stopping keeps. Raises InputError
+    where no user holds a pair, ConfigError where hard negatives are wanted without `mine`, or in-batch ones of nobody.
     """
     _set_threads(config)
     training, seed = config.training, config.training.seed
     popularity = interactions.count_users()
     model = TwoTowers(interactions.n_users, popularity, config.model, torch.Generator().manual_seed(seed))
-    drawer = _build_drawer(interactions, popularity, config, model)
+    drawer = _build_drawer(interactions, popularity, config)
     epochs = max(training.epochs, -(-max(training.least_steps, n_steps or 0) // drawer.steps_an_epoch))
-    total = drawer.steps_an_epoch * epochs
+    total = n_planned or drawer.steps_an_epoch * epochs
     validate_every = training.validate_every * max(1, epochs // training.epochs)
     optimizer, stop, at = Optimizer(model, training, total), EarlyStop(model, training.patience), _Counters()
     dropouts = [module for module in model.modules() if isinstance(module, Dropout)]
@@ -153,20 +163,21 @@ def train(interactions: Interactions, config: Config, *, n_steps: int | None = N
             if checkpoints.is_due():
                 log.flush()
                 checkpoints.write(_snapshot(model, optimizer, drawer, stop, at))
-    return Trained(model.eval(), stop.restore() if hooks.validation is not None else at.step, at.history)
+    return Trained(model.eval(), stop.restore() or at.step, total, at.history)
 
 
-def _build_drawer(
-    interactions: Interactions, popularity: NDArray[np.int64], config: Config, model: TwoTowers
-) -> BatchDrawer:
-    most_items = None
-    if config.sampling.positives == "next" and model.history_length is not None:
-        most_items = model.history_length + 1
-    source = build_pair_source(interactions, config.sampling, most_items)
+def _build_drawer(interactions: Interactions, popularity: NDArray[np.int64], config: Config) -> BatchDrawer:
+    sampling, batch_users = config.sampling, config.training.batch_users
+    source = build_pair_source(interactions, sampling, config.model.history_length + 1)
     if not len(source.user_rows):
-        raise InputError("no user has two distinct items", "users with a bag and a positive", "use a longer log")
-    sampler = build_negative_sampler(popularity, source.offers, config.sampling)
-    return BatchDrawer(source, sampler, config.training.batch_users, config.training.seed, config.model.tied)
+        within = "" if source.windows is None else " within one window (sampling.window_days, session_gap_minutes)"
+        remedy = "use a longer log" if source.windows is None else "use longer windows, or a longer log"
+        raise InputError(f"no user has two distinct items{within}", "users with a bag and a positive", remedy)
+    if sampling.negatives == "in_batch" and min(batch_users, len(source.user_rows)) < 2:
+        found = f"training.batch_users is {batch_users}, and {len(source.user_rows)} users hold a pair"
+        raise ConfigError(found, "two or more of each where sampling.negatives is in_batch", "choose other negatives")
+    sampler = build_negative_sampler(popularity, source.offers, sampling)
+    return BatchDrawer(source, sampler, batch_users, config.training.seed, config.model.tied)
 
 
 def _take_step(model: TwoTowers, batch: Batch, optimizer: Optimizer, step: int, config: Config) -> _Step:
@@ -233,4 +244,4 @@ def _seed_dropout(dropouts: Sequence[Dropout], seed: int, step: int) -> None:
 
 
 def _set_threads(config: Config) -> None:
-    torch.set_num_threads(config.training.n_threads or len(os.sched_getaffinity(0)))
+    torch.set_num_threads(config.training.n_threads or count_cores())

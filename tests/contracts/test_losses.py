@@ -43,6 +43,7 @@ def draw_logits(columns: bool, seed: int = 0, n_queries: int = 4, n_items: int =
         hits=hits,
         owners=torch.from_numpy(owners),
         weights=torch.from_numpy(rng.uniform(0.5, 2, size=len(owners))),
+        total_weight=float(len(owners)),
         n_others=torch.full((n_queries,), n_items - 2),
         shift=3,
         temperature=torch.tensor(TEMPERATURE, dtype=torch.float64),
@@ -89,7 +90,7 @@ def compute_by_hand(logits: Logits, config: LossConfig) -> float:
             if config.kind == "cosine_contrastive":
                 over = sum(times * max(0, TEMPERATURE * other - config.margin) for other, times in negatives)
                 total += weight * (1 - TEMPERATURE * s + config.negative_weight * over / n)
-    return total / float(logits.weights.sum())
+    return total / logits.total_weight
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -152,10 +153,31 @@ def test_order_of_queries_and_of_candidates_does_not_matter(config: LossConfig, 
     assert float(compute_loss(turned, config)) == pytest.approx(float(compute_loss(copy(logits), config)), rel=1e-12)
 
 
-def test_only_the_ratio_of_weights_counts(config: LossConfig, columns: bool) -> None:
+def test_a_heavier_positive_costs_more_and_one_of_no_weight_nothing(config: LossConfig, columns: bool) -> None:
     logits = draw_logits(columns)
-    louder = replace(copy(logits), weights=logits.weights * 7)
-    assert float(compute_loss(louder, config)) == pytest.approx(float(compute_loss(copy(logits), config)), rel=1e-12)
+    louder, start = replace(copy(logits), weights=logits.weights * 7), float(compute_loss(copy(logits), config))
+    assert float(compute_loss(louder, config)) == pytest.approx(7 * start, rel=1e-12)
+    silent = replace(copy(logits), weights=torch.zeros_like(logits.weights))
+    assert float(compute_loss(silent, config)) == 0
+
+
+def test_queries_that_share_a_bag_share_its_hits(config: LossConfig) -> None:
+    """As where each place of a sequence is a query."""
+    logits = draw_logits(columns=False)
+    places = torch.tensor([0, 0, 1, 2, 3, 3, 3])
+    many = replace(
+        logits,
+        candidates=logits.candidates[places] + torch.arange(7.0).unsqueeze(1),
+        owners=torch.arange(7),
+        weights=torch.ones(7, dtype=torch.float64),
+        n_others=logits.n_others[places],
+        positives=torch.arange(7, dtype=torch.float64),
+    )
+    pairs = list(zip(*(part.tolist() for part in logits.hits), strict=True))
+    hits = [(query, c) for query, bag in enumerate(places.tolist()) for b, c in pairs if b == bag]
+    apart = replace(many, hits=(torch.tensor([q for q, _ in hits]), torch.tensor([c for _, c in hits])))
+    together = replace(many, bag_of=places)
+    assert float(compute_loss(copy(together), config)) == float(compute_loss(copy(apart), config))
 
 
 def test_one_query_with_one_item_among_one_candidate(config: LossConfig) -> None:
@@ -164,7 +186,7 @@ def test_one_query_with_one_item_among_one_candidate(config: LossConfig) -> None
         candidates = torch.zeros(1, 1, requires_grad=True)
         positives = torch.ones(1, requires_grad=True)
         loss = compute_loss(
-            Logits(candidates * 1, torch.zeros(1), hits, one, torch.ones(1), one, 0, torch.tensor(1.0), positives),
+            Logits(candidates * 1, torch.zeros(1), hits, one, torch.ones(1), 1.0, one, 0, torch.tensor(1.0), positives),
             config,
         )
         loss.backward()
@@ -198,6 +220,7 @@ def compute_gradient(config: LossConfig, scores: np.ndarray, stands_for: np.ndar
             hits=(torch.zeros_like(own), own),
             owners=torch.zeros(2, dtype=torch.long),
             weights=torch.tensor([1.0, 2.0], dtype=torch.float64),
+            total_weight=3.0,
             n_others=torch.tensor([N_ITEMS - TOUCHED]),
             shift=shift % len(rows),
             temperature=torch.tensor(TEMPERATURE, dtype=torch.float64),

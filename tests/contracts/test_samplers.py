@@ -19,8 +19,8 @@ NEGATIVES = ("popularity", "uniform", "in_batch", "mixed", "hard")
 WINDOWS: dict[str, dict[str, float]] = {
     "whole history": {},
     "window": {"window_days": 3.0},
-    "session": {"session_gap_minutes": 1440.0 * 1.5},
-    "window in a session": {"window_days": 3.0, "session_gap_minutes": 1440.0 * 1.5},
+    "session": {"session_gap_minutes": 1440.0 * 2},
+    "window in a session": {"window_days": 3.0, "session_gap_minutes": 1440.0 * 2},
 }
 
 
@@ -43,7 +43,7 @@ def build_log(seed: int = 0, n_users: int = N_USERS, most: int = 14) -> Interact
 
 def build_drawer(log: Interactions, batch_users: int = 8, tied: bool = False, **settings: object) -> BatchDrawer:
     config = SamplingConfig(**({"n_negatives": 12} | settings))
-    source = build_pair_source(log, config)
+    source = build_pair_source(log, config, 10_000)
     sampler = build_negative_sampler(log.count_users(), source.offers, config)
     drawer = BatchDrawer(source, sampler, batch_users, seed=1, tied=tied)
     if config.negatives == "hard":
@@ -113,15 +113,19 @@ def test_what_is_left_unmasked_is_a_true_negative(negatives: str, positives: str
     for step in range(drawer.steps_an_epoch):
         batch = drawer.draw(step)
         queries = list_queries(batch)
-        masked = np.zeros((len(queries), len(batch.candidates)), dtype=bool)
-        masked[batch.hit_queries, batch.hit_candidates] = True
+        bag_of = np.arange(len(batch.bags))
+        if batch.every_place:
+            bag_of = np.repeat(bag_of, batch.bags.sizes)
+        masked = np.zeros((len(batch.bags), len(batch.candidates)), dtype=bool)
+        masked[batch.hit_bags, batch.hit_candidates] = True
+        drawable = set(drawer.sampler.drawable.tolist())
         offered = batch.items[batch.candidates]
         assert (popularity[offered] > 0).all(), "an item without events is never offered"
         assert len(set(offered.tolist())) == len(offered)
         for query, (user, _, _) in enumerate(queries):
             own = set(log.item_rows[log.offsets[user] : log.offsets[user + 1]].tolist())
-            assert masked[query].tolist() == [row in own for row in offered.tolist()]
-            assert batch.n_others[query] == np.count_nonzero(popularity) - len(own)
+            assert masked[bag_of[query]].tolist() == [row in own for row in offered.tolist()]
+            assert batch.n_others[bag_of[query]] == len(drawable - own)
         assert 0 <= batch.shift < len(batch.candidates)
 
 
@@ -132,7 +136,7 @@ def test_windows_hold_what_lies_in_them(window: dict[str, float], positives: str
         for user, bag, wanted in list_queries(drawer.draw(step)):
             part = slice(log.offsets[user], log.offsets[user + 1])
             items, days = log.item_rows[part], log.times[part] / MICROSECONDS_PER_DAY
-            sessions = np.concatenate(([0], np.cumsum(np.diff(days) > 1.5)))
+            sessions = np.concatenate(([0], np.cumsum(np.diff(days) >= 2)))
             touched = [np.flatnonzero(items == item) for item in bag + wanted]
             if "window_days" in window:
                 assert max(days[places].min() for places in touched) - 3 <= min(days[p].max() for p in touched)
@@ -157,7 +161,7 @@ def test_a_step_is_a_function_of_seed_and_step(negatives: str, positives: str) -
     one, other = (build_drawer(log, negatives=negatives, positives=positives) for _ in range(2))
     for step in (3, 0, 11, 3):
         first, second = one.draw(step), other.draw(step)
-        for name in ("user_rows", "items", "bag_items", "candidates", "log_q", "hit_queries"):
+        for name in ("user_rows", "items", "bag_items", "candidates", "log_q", "hit_bags"):
             assert np.array_equal(getattr(first, name), getattr(second, name)), name
         assert first.shift == second.shift
     assert one.draw(4).user_rows.tolist() != one.draw(5).user_rows.tolist()
@@ -212,17 +216,19 @@ def test_a_batch_draws_no_more_than_the_bound(positives: str) -> None:
 
 def test_recency_halves_the_weight_of_a_positive() -> None:
     log = build_log()
-    plain = build_pair_source(log, SamplingConfig(window_days=5.0))
-    aged = build_pair_source(log, SamplingConfig(window_days=5.0, recency_half_life_days=2.0))
+    plain = build_pair_source(log, SamplingConfig(window_days=5.0), 100)
+    aged = build_pair_source(log, SamplingConfig(window_days=5.0, recency_half_life_days=2.0), 100)
     age_days = (log.times.max() - log.times) / MICROSECONDS_PER_DAY
-    np.testing.assert_allclose(aged.positive_weights, plain.positive_weights * 0.5 ** (age_days / 2), rtol=1e-5)
+    wanted = plain.positive_weights * 0.5 ** (age_days / 2)
+    np.testing.assert_allclose(aged.positive_weights, wanted / wanted.mean(), rtol=1e-5)
     assert np.array_equal(aged.events.weights, plain.events.weights), "the bag stays what lookup makes of it"
-    merged = build_pair_source(log, SamplingConfig(recency_half_life_days=2.0))
+    merged = build_pair_source(log, SamplingConfig(recency_half_life_days=2.0), 100)
     summed = np.bincount(
         log.expand_users() * N_ITEMS + log.item_rows, log.weights * 0.5 ** (age_days / 2), N_USERS * N_ITEMS
     )
     owners = np.repeat(np.arange(N_USERS), merged.events.sizes)
-    np.testing.assert_allclose(merged.positive_weights, summed[owners * N_ITEMS + merged.events.item_rows], rtol=1e-5)
+    wanted = summed[owners * N_ITEMS + merged.events.item_rows]
+    np.testing.assert_allclose(merged.positive_weights, wanted / wanted.mean(), rtol=1e-5)
 
 
 def test_one_user_with_two_items_is_a_pair(negatives: str, positives: str) -> None:
@@ -240,6 +246,46 @@ def test_one_user_with_two_items_is_a_pair(negatives: str, positives: str) -> No
     assert user == 0
     assert sorted(bag + wanted) == [3, 5]
     assert np.isfinite(batch.log_q).all()
+
+
+def test_weights_of_repeats_are_added_within_a_window_as_without() -> None:
+    """A view and a later purchase of one item count as both, in the bag and as a positive."""
+    log = Interactions(
+        IdMap.build(["u"]),
+        IdMap.build(["a", "b"]),
+        np.array([0, 3]),
+        np.array([0, 1, 0], dtype=np.int32),
+        np.array([0, 1, 2]) * 60_000_000,
+        np.array([1, 2, 10], dtype=np.float32),
+        True,
+    )
+    for window, mean in ((WINDOWS["whole history"], 13 / 2), (WINDOWS["session"], 13 / 3)):
+        drawer = build_drawer(log, n_negatives=5, **window)
+        for step in range(20):
+            batch = drawer.draw(step)
+            bag, positive = batch.bag_items[batch.bags.item_rows[0]], batch.items[batch.positives.item_rows[0]]
+            assert batch.bags.weights[0] == (11, 2)[bag]
+            assert batch.positives.weights[0] == pytest.approx((11, 2)[positive] / mean)
+
+
+def test_kinds_and_the_vote_of_a_user_are_in_the_weights_of_the_loss(positives: str) -> None:
+    """A positive weighs its event's weight over the mean; a user's n of them √n together."""
+    log = build_log()
+    bags = log.to_bags()
+    batch = build_drawer(log, positives=positives, batch_users=N_USERS).draw(0)
+    owners = np.repeat(np.arange(len(batch.positives)), batch.positives.sizes)
+    if batch.every_place:
+        owners = np.repeat(np.arange(len(batch.bags)), batch.bags.sizes)[owners]
+    table = np.zeros((N_USERS, N_ITEMS))
+    table[np.repeat(np.arange(N_USERS), bags.sizes), bags.item_rows] = bags.weights / bags.weights.mean()
+    users = batch.user_rows[owners]
+    # Of n items half are positives (an even share needs no correction for empty sides), or all but the first.
+    n_expected = bags.sizes[users] - 1 if batch.every_place else bags.sizes[users] / 2
+    voices = 1 / np.sqrt(n_expected)
+    np.testing.assert_allclose(
+        batch.positives.weights, table[users, batch.items[batch.positives.item_rows]] * voices, rtol=1e-5
+    )
+    assert batch.total_weight == pytest.approx(voices.sum(), rel=1e-5)
 
 
 def test_a_catalog_no_larger_than_the_sample_is_taken_whole() -> None:

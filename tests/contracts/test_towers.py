@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 
@@ -21,7 +22,7 @@ from recsys_cl.sampling.negatives import build_negative_sampler
 from recsys_cl.sampling.pairs import build_pair_source
 from recsys_cl.serving.towers import QueryTower
 from recsys_cl.training.encode import encode_bag_vectors, encode_candidates, encode_queries
-from recsys_cl.training.save import load_towers, save_towers
+from recsys_cl.training.save import load_towers, save_towers, save_weights
 from recsys_cl.training.trainer import train
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def build_model(config: Config, seed: int = 0) -> TwoTowers:
 
 def draw_batch(config: Config, seed: int = 0) -> Batch:
     log = build_log()
-    source = build_pair_source(log, config.sampling, 7)
+    source = build_pair_source(log, config.sampling, config.model.history_length + 1)
     sampler = build_negative_sampler(log.count_users(), source.offers, config.sampling)
     drawer = BatchDrawer(source, sampler, N_USERS, seed, config.model.tied)
     return drawer.draw_for(np.array([2, 0, 3, 1]), np.random.default_rng(seed))
@@ -191,23 +192,96 @@ def test_only_the_last_items_of_a_long_bag_are_read(settings: list[str]) -> None
     assert np.allclose(long, short, atol=1e-6) == (config.model.history != "mean")
 
 
-@pytest.mark.parametrize("name", ["default", "euclidean", "attention", "gru", "transformer"])
-def test_towers_are_saved_and_loaded(name: str, tmp_path: Path) -> None:
-    settings = KINDS[name]
+def test_weights_are_saved_and_loaded(settings: list[str], tmp_path: Path) -> None:
     config = configure(settings)
     model, other = build_model(config), build_model(config, seed=1)
-    save_towers(model, tmp_path)
+    with torch.no_grad():
+        model.log_temperature += 0.3
+    save_weights(model, tmp_path)
     load_towers(other, tmp_path)
     bags = build_log().to_bags()
     for users in (np.arange(N_USERS), None):
         assert np.array_equal(encode_queries(model, bags, users), encode_queries(other, bags, users))
     assert np.array_equal(encode_candidates(model), encode_candidates(other))
-    table = encode_bag_vectors(model)
-    tower = QueryTower(tmp_path / "query_tower.onnx", table.shape[1], config.model.dim)
-    asked = Bags(np.append(bags.offsets, bags.offsets[-1]), bags.item_rows, bags.weights)  # an empty one too
-    np.testing.assert_allclose(tower.encode(asked, table), encode_queries(model, asked, None), atol=1e-6)
     with pytest.raises(ValueError, match="other settings"):
         load_towers(build_model(configure([*settings, "model.dim=9"])), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["default", "euclidean", "attention", "gru", "transformer"])
+def test_exported_towers_answer_as_the_trained_ones(name: str, tmp_path: Path) -> None:
+    """The files differ by history and score alone."""
+    config = configure(KINDS[name])
+    model, bags = build_model(config), build_log().to_bags()
+    save_towers(model, tmp_path)
+    table = encode_bag_vectors(model)
+    tower = QueryTower(tmp_path / "query_tower.onnx", table.shape[1], config.model.dim)
+    weights = np.where(np.arange(len(bags.weights)) == 1, np.float32(1e-40), bags.weights)  # nearly nothing, yet there
+    asked = Bags(np.append(bags.offsets, bags.offsets[-1]), bags.item_rows, weights)  # an empty one too
+    np.testing.assert_allclose(tower.encode(asked, table), encode_queries(model, asked, None), atol=1e-6)
+    candidate = onnxruntime.InferenceSession(str(tmp_path / "candidate_tower.onnx"))
+    inputs = {"vectors": model.item_table.table.numpy(), "log_popularity": model.log_popularity.numpy()}
+    np.testing.assert_allclose(candidate.run(["candidate"], inputs)[0], encode_candidates(model), atol=1e-6)
+
+
+@pytest.mark.parametrize("negatives", ["popularity", "uniform", "in_batch", "mixed", "hard"])
+@pytest.mark.parametrize("loss", ["bpr", "cosine_contrastive"])
+def test_gradients_of_drawn_batches_are_those_of_the_whole_catalog(loss: str, negatives: str) -> None:
+    """Through drawer, towers and loss together. Each user has two items, the first the bag and the second its positive,
+    so that nothing but the negatives is left to chance; both losses are unbiased for any number of them."""
+    rng = np.random.default_rng(0)
+    n_users, n_items = 24, 12
+    rows = np.stack([rng.permutation(n_items)[:2] for _ in range(n_users)]).astype(np.int32)
+    rows[:n_items, 0], rows[:n_items, 1] = np.arange(n_items), (np.arange(n_items) + 1) % n_items  # all are positives
+    log = Interactions(
+        IdMap.build([f"u{row:02d}" for row in range(n_users)]),
+        IdMap.build([f"i{row:02d}" for row in range(n_items)]),
+        np.arange(0, 2 * n_users + 1, 2),
+        rows.ravel(),
+        np.arange(2 * n_users),
+        np.ones(2 * n_users, dtype=np.float32),
+        True,
+    )
+    settings = [
+        "sampling.positives=next",
+        f"loss.kind={loss}",
+        "loss.margin=-1.0",
+        "model.dim=5",
+        "model.user_weight=0.0",
+    ]
+    settings += ["loss.n_pair_negatives=1000", "sampling.n_negatives=5", f"sampling.negatives={negatives}"]
+    config = apply_settings(Config(), settings)
+    model = TwoTowers(n_users, log.count_users(), config.model, torch.Generator().manual_seed(0)).double()
+
+    def build_drawer(changed: Config) -> BatchDrawer:
+        source = build_pair_source(log, changed.sampling, 51)
+        sampler = build_negative_sampler(log.count_users(), source.offers, changed.sampling)
+        return BatchDrawer(source, sampler, n_users, 0, tied=False)
+
+    def compute(drawer: BatchDrawer, users: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        batch = drawer.draw_for(users, rng)
+        compute_loss(model.compute_logits(batch), config.loss).backward()
+        (gradient,) = model.item_table.gradients
+        found = np.zeros((n_items, 4))
+        found[batch.items] = gradient.numpy()
+        for table in model.tables.values():
+            table.update(1, 0.0, 0.0)  # forget the gradients
+        return found
+
+    whole = compute(
+        build_drawer(apply_settings(config, ["sampling.negatives=popularity", "sampling.n_negatives=99"])),
+        np.arange(n_users),
+        rng,
+    )
+    drawer = build_drawer(config)
+    drawer.hard = Bags(
+        np.arange(n_users + 1), (rows[:, 1] + 3).astype(np.int32) % n_items, np.ones(n_users, np.float32)
+    )
+    if negatives != "hard":
+        drawer.hard = None
+    drawn = np.stack([compute(drawer, rng.permutation(n_users)[:6], rng) for _ in range(3000)])
+    error = drawn.std(axis=0) / np.sqrt(len(drawn))
+    assert np.abs(whole).max() > 10 * error.max(), "so many draws that the comparison means something"
+    assert (np.abs(drawn.mean(axis=0) - whole) <= 4.5 * error + 1e-9).all()
 
 
 def test_distances_of_unit_vectors_are_cosines() -> None:

@@ -122,6 +122,7 @@ def make_facts(
         n_events=1000,
         popularity_dim=world.popularity_dim,
         history_length=None,
+        floats_per_pair=0,
         ann_recall=1.0,
         metrics={"model": {"ndcg@10": 0.3}},
         gate_reasons=gate_reasons or [],

@@ -43,7 +43,7 @@ def test_bag_and_positives_part_the_users_items(
 ) -> None:
     config = SamplingConfig(most_items_per_user=cap, bag_share=share, window_days=window)
     interactions = build(histories)
-    source = build_pair_source(interactions, config)
+    source = build_pair_source(interactions, config, 1000)
     drawn = draw_pairs(source, source.user_rows, np.random.default_rng(seed))
     users, bags, positives = drawn.user_rows, drawn.bags, drawn.positives
     assert len(users) == len(bags) == len(positives)
@@ -66,7 +66,7 @@ def test_bag_and_positives_part_the_users_items(
 
 def test_every_split_of_a_user_comes_up_equally_often() -> None:
     config = SamplingConfig(bag_share=0.5)
-    source = build_pair_source(build([[(0, item) for item in range(4)]]), config)
+    source = build_pair_source(build([[(0, item) for item in range(4)]]), config, 1000)
     rng = np.random.default_rng(0)
     counts = np.zeros(N_ITEMS)
     for _ in range(4000):
@@ -76,7 +76,7 @@ def test_every_split_of_a_user_comes_up_equally_often() -> None:
 
 def test_the_cap_takes_items_of_a_heavy_user_evenly() -> None:
     config = SamplingConfig(most_items_per_user=5)
-    source = build_pair_source(build([[(0, item) for item in range(20)]]), config)
+    source = build_pair_source(build([[(0, item) for item in range(20)]]), config, 1000)
     rng = np.random.default_rng(0)
     counts = np.zeros(N_ITEMS)
     for _ in range(4000):
@@ -89,6 +89,6 @@ def test_the_cap_takes_items_of_a_heavy_user_evenly() -> None:
 def test_without_times_the_window_is_off() -> None:
     histories = [[(0, 1), (9, 2)]]
     config = SamplingConfig(window_days=1)
-    source = build_pair_source(build(histories, timed=False), config)
+    source = build_pair_source(build(histories, timed=False), config, 1000)
     assert draw_pairs(source, np.array([0]), np.random.default_rng(0)).user_rows.tolist() == [0]
-    assert not len(build_pair_source(build(histories), config).user_rows), "nine days apart is no co-interaction"
+    assert not len(build_pair_source(build(histories), config, 1000).user_rows), "nine days apart is no co-interaction"

@@ -45,7 +45,8 @@ def test_the_search_finds_the_largest_dot_products(n_items: int) -> None:
     centers = rng.normal(size=(50, 16))
     candidates = (centers[rng.integers(50, size=n_items)] + 0.3 * rng.normal(size=(n_items, 16))).astype(np.float32)
     queries = candidates[:20] * 1.1
-    found = mine_items(queries, candidates, 5)
+    scores, found = mine_items(candidates)(queries, 5)
     exact = np.argsort(-(queries @ candidates.T), axis=1)[:, :5]
     agreed = np.mean([len(set(a) & set(b)) / 5 for a, b in zip(found.tolist(), exact.tolist(), strict=True)])
+    np.testing.assert_allclose(scores, np.einsum("ij,ikj->ik", queries, candidates[found]), rtol=1e-4)
     assert agreed == 1 if n_items == 30 else agreed > 0.8

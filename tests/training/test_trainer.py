@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from recsys_cl.ids import IdMap
 from recsys_cl.index.mine import mine_items
 from recsys_cl.interactions.table import Interactions
 from recsys_cl.training.encode import encode_candidates, encode_queries
+from recsys_cl.training.mining import Search
 from recsys_cl.training.trainer import Hooks, Validation, train
 
 N_USERS, N_ITEMS, N_TASTES = 120, 60, 4
@@ -135,16 +137,68 @@ def test_users_with_one_item_only_are_refused() -> None:
         train(interactions, CONFIG)
 
 
+@pytest.mark.parametrize("mine_every", [1, 3])
+def test_hard_negatives_are_searched_for_as_often_as_asked(mine_every: int) -> None:
+    interactions, _ = build_world()
+    config = apply_settings(CONFIG, [*KINDS["hard"], "training.epochs=7", f"sampling.mine_every={mine_every}"])
+    searched = []
+
+    def mine(candidates: np.ndarray) -> Search:
+        searched.append(len(candidates))
+        return mine_items(candidates)
+
+    train(interactions, config, hooks=Hooks(mine=mine))
+    assert searched == [N_ITEMS] * len(range(0, 7, mine_every))
+
+
+def test_bfloat16_changes_the_product_and_little_else() -> None:
+    interactions, _ = build_world()
+    exact, rough = (
+        encode_candidates(train(interactions, apply_settings(CONFIG, [f"training.precision={kind}"])).model)
+        for kind in ("float32", "bfloat16")
+    )
+    assert exact.tobytes() != rough.tobytes()
+    assert np.einsum("ij,ij->i", exact[:, :-1], rough[:, :-1]).mean() > 0.9
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_single_user_is_learned_from_or_refused_in_words(kind: str) -> None:
+    interactions, _ = build_world()
+    one = interactions.select(interactions.expand_users() == 5)
+    config = apply_settings(CONFIG, ["training.epochs=2", *KINDS[kind]])
+    if kind == "in batch":
+        with pytest.raises(ConfigError, match="1 users hold a pair"):
+            train(one, config)
+    else:
+        assert np.isfinite(encode_candidates(train(one, config, hooks=Hooks(mine=mine_items)).model)).all()
+
+
+def test_what_was_chosen_of_a_plan_is_trained_along_that_plan(tmp_path: Path) -> None:
+    """Step sizes of n_steps are those of the first n_steps of n_planned, whatever the length of an epoch is here."""
+    interactions, _ = build_world()
+    train(interactions, CONFIG, n_steps=6, n_planned=11, hooks=Hooks(steps=tmp_path / "s.jsonl"))
+    sizes = [json.loads(line)["learning_rate"] for line in (tmp_path / "s.jsonl").read_text().splitlines()]
+    assert sizes == pytest.approx([0.01 * (1 - step / 12) for step in range(1, 7)])
+
+
+def test_a_window_without_a_pair_is_named() -> None:
+    interactions, _ = build_world()
+    config = apply_settings(CONFIG, ["sampling.window_days=1e-9"])
+    with pytest.raises(InputError, match="within one window"):
+        train(replace(interactions, timed=True, times=interactions.times * 10**9), config)
+
+
 def test_hard_negatives_without_a_search_are_refused() -> None:
     interactions, _ = build_world()
     with pytest.raises(ConfigError, match="nothing to search with"):
         train(interactions, apply_settings(CONFIG, KINDS["hard"]))
 
 
+@pytest.mark.filterwarnings("ignore:invalid value encountered")
 def test_a_loss_that_is_no_number_ends_the_training_and_says_so() -> None:
     interactions, _ = build_world()
-    interactions.weights[:] = np.float32(1e37)
-    with pytest.raises(RefusedError, match=r"the loss of step 1 is (nan|inf)"):
+    interactions.weights[3] = np.inf
+    with pytest.raises(RefusedError, match=r"the loss of step \d+ is (nan|inf)"):
         train(interactions, CONFIG)
 
 
