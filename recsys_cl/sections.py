@@ -192,10 +192,10 @@ class LossConfig(Section):
     )
     n_pair_negatives: Count = Field(16, description="Negatives that a positive is compared with (bpr).")
     margin: Annotated[float, Field(ge=-1, le=100)] = Field(
-        0.0, description="Negatives with a smaller score cost nothing (cosine_contrastive)."
+        0.4, description="Negatives with a smaller score cost nothing (cosine_contrastive)."
     )
     negative_weight: Annotated[float, Field(gt=0, le=1e6)] = Field(
-        2.0, description="Weight of the mean cost of the negatives (cosine_contrastive)."
+        30.0, description="Weight of the mean cost of the negatives (cosine_contrastive)."
     )
 
 

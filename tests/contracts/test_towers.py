@@ -320,7 +320,7 @@ LEARNED: dict[str, list[str]] = KINDS | {
     "warm-up, cosine, clipped": ["training.warmup_share=0.1", "training.schedule=cosine", "training.clip_norm=1.0"],
     "bilateral softmax": ["loss.kind=bilateral_softmax"],
     "bpr": ["loss.kind=bpr"],
-    "cosine contrastive": ["loss.kind=cosine_contrastive"],
+    "cosine contrastive": ["loss.kind=cosine_contrastive", "loss.margin=0.0", "loss.negative_weight=2.0"],
     "popularity": ["sampling.n_negatives=40"],
     "uniform": ["sampling.n_negatives=40", "sampling.negatives=uniform"],
     "in batch": ["sampling.n_negatives=40", "sampling.negatives=in_batch"],
