@@ -93,8 +93,9 @@ def _render(data: str, found: dict[Variant, dict[str, Any]], axes: list[int], se
     lines = [
         f"# {data}: {seconds:.0f} seconds of training each, one thread",
         "",
-        "Written by `python -m benchmarks.core`. Recall@20 of the best epoch on a validation part, with the standard error",
-        "over its users: comparable, and slightly high. Every variant trains to the end of its time. No test part is read.",
+        "Written by `python -m benchmarks.core`. Recall@20 of the best epoch on a validation part, with the",
+        "standard error over its users: comparable, and slightly high. Every variant trains to the end of its time.",
+        "No test part is read.",
         "",
         *(_say(found, axis) for axis in axes),
         "",
@@ -104,10 +105,14 @@ def _render(data: str, found: dict[Variant, dict[str, Any]], axes: list[int], se
         lines += [f"| {NAMES[axis]} | {' | '.join(head)} |", "| --- " * 6 + "|"]
         for kind in AXES[NAMES[axis]]:
             entry = found[_vary(axis, kind)]
-            lines.append(
-                f"| {kind} | {entry['recall']:.4f} ± {entry['error']:.4f} | {entry['recall'] - base['recall']:+.4f} | "
-                f"{entry['positives_per_second']:,} | {entry['best_epoch']} of {entry['epochs']} | {entry['seconds']:.0f} |"
+            cells = (
+                f"{entry['recall']:.4f} ± {entry['error']:.4f}",
+                f"{entry['recall'] - base['recall']:+.4f}",
+                f"{entry['positives_per_second']:,}",
+                f"{entry['best_epoch']} of {entry['epochs']}",
+                f"{entry['seconds']:.0f}",
             )
+            lines.append(f"| {kind} | {' | '.join(cells)} |")
         lines.append("")
     if len(axes) == len(AXES):
         lines += ["The best three of each, crossed:", "", "| loss | negatives | tower | recall@20 |"]
