@@ -66,7 +66,7 @@ def start_run(config: Config) -> Iterator[Run]:
     from recsys_cl.runs import create_run
 
     if not config.ingest.log:
-        raise ConfigError("no log to read", "--log PATH, or ingest.log in the configuration")
+        raise ConfigError("no log to read", "--log PATH or ingest.log in the configuration, or --run RUN_ID")
     run = create_run(Path(config.publishing.store), config)
     try:
         with hold_run(run):

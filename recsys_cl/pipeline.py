@@ -144,9 +144,9 @@ def _train(run: Run, progress: Progress) -> None:
     split = _split(run, interactions)
     check_audit(split.audit, config.split)
     check_judged(split.train, split.test)  # before hours of training
-    pairs = audit_pairs(split.train, config.sampling, config.model.history_length + 1)
+    pairs = audit_pairs(split.train, config)
     parts = (interactions, split.train, split.test)
-    work = run.open_work(" ".join(name_training(part, config, None) for part in parts))
+    work = run.open_work(" ".join(name_training(part, config) for part in parts))
 
     def place(name: str, what: str) -> Place:
         return Place(_named(progress, what), work / f"{name}.safetensors", run.folder / "steps" / f"{name}.jsonl")

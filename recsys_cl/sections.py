@@ -134,7 +134,7 @@ class SamplingConfig(Section):
     hard_margin: Annotated[float, Field(ge=0, le=100)] = Field(
         0.05,
         description="Hard negatives score below the mean of the user's own items by this much; what scores higher may "
-        "well be a positive (hard).",
+        "well be a positive, and is left to the draws (hard).",
     )
     mine_every: Count = Field(2, description="Epochs between two searches for hard negatives (hard).")
 

@@ -2,10 +2,10 @@
 
 `python -m benchmarks.core [--seconds 60]` trains every variant for the same time, one thread each, on MovieLens-1M
 (the reference split's training part, a random tenth held out) and MovieLens-100K (cut in time), and writes `<data>.md`
-beside this file. Only validation parts are looked at: no test part is read. Variants that were measured before are
-taken from `results.jsonl`, so that the command goes on where it was stopped. Towers are also varied on Amazon Beauty
-(the last item of each user held out), for only there the order of events is known. Data is looked for in
-RECSYS_CL_DATA.
+beside this file. Only validation parts are looked at: no test part is read. Variants that were measured before with
+the same settings are taken from `results.jsonl`, so that the command goes on where it was stopped; delete it to measure
+other code. Towers are also varied on Amazon Beauty (the last item of each user held out, 4,096 negatives), where the
+order of events is known. Data is looked for in RECSYS_CL_DATA.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from benchmarks.core.variants import AXES, DATA, DEFAULT, Variant, measure
+from benchmarks.core.variants import AXES, DATA, DEFAULT, Variant, configure, measure
 from recsys_cl.machine import count_cores
 
 HERE = Path(__file__).parent
@@ -68,8 +68,10 @@ def _measure_all(root: Path, data: str, variants: list[Variant], seconds: float)
     known = {}
     for line in RESULTS.read_text().splitlines() if RESULTS.exists() else []:
         entry = json.loads(line)
-        if entry["data"] == data and entry["budget_seconds"] == seconds:
-            known[tuple(entry["variant"])] = entry
+        variant = tuple(entry["variant"])
+        same = entry["data"] == data and entry["budget_seconds"] == seconds and variant in variants
+        if same and entry["fingerprint"] == configure(data, variant).fingerprint:
+            known[variant] = entry
     missing = [variant for variant in variants if variant not in known]
     n_workers = count_cores()
     with ProcessPoolExecutor(n_workers, multiprocessing.get_context("spawn")) as pool:
@@ -95,7 +97,7 @@ def _render(data: str, found: dict[Variant, dict[str, Any]], axes: list[int], se
         "",
         "Written by `python -m benchmarks.core`. Recall@20 of the best epoch on a validation part, with the",
         "standard error over its users: comparable, and slightly high. Every variant trains to the end of its time.",
-        "No test part is read.",
+        "No test part is read. Epochs are planned from a pace measured before: seconds tell what they took.",
         "",
         *(_say(found, axis) for axis in axes),
         "",
@@ -130,11 +132,9 @@ def _say(found: dict[Variant, dict[str, Any]], axis: int) -> str:
     order = sorted(kinds, key=lambda kind: -kinds[kind]["recall"])
     best, worst = kinds[order[0]], kinds[order[-1]]
     near = [kind for kind in order[1:] if kinds[kind]["recall"] >= best["recall"] - best["error"]]
-    beside = f"not told apart from it by a standard error: {', '.join(near)}" if near else "alone by a standard error"
-    return (
-        f"- {NAMES[axis].capitalize()}: {order[0]} is best ({best['recall']:.4f}), {beside}; "
-        f"{order[-1]} is worst ({worst['recall']:.4f})."
-    )
+    beside = f"within a standard error of it: {', '.join(near)}" if near else "ahead by more than a standard error"
+    last = "" if order[-1] in near else f"; {order[-1]} is worst ({worst['recall']:.4f})"
+    return f"- {NAMES[axis].capitalize()}: {order[0]} is best ({best['recall']:.4f}), {beside}{last}."
 
 
 if __name__ == "__main__":

@@ -58,11 +58,16 @@ Variant = tuple[str, ...]
 _PACE_STEPS = 20
 
 
+def configure(data: str, variant: Variant) -> Config:
+    """The configuration of a variant, all but the length of its training."""
+    settings = [s for kinds, kind in zip(AXES.values(), variant, strict=True) for s in kinds[kind]]
+    common = [f"split.by={DATA[data][1]}", "training.n_threads=1", "training.least_steps=0"]
+    return apply_settings(Config(), [*common, *settings])
+
+
 def measure(root: Path, data: str, variant: Variant, seconds: float) -> dict[str, Any]:
     """Train one variant for so many seconds on one thread, and judge the epoch that its validation chose."""
-    name, by = DATA[data]
-    settings = [s for kinds, kind in zip(AXES.values(), variant, strict=True) for s in kinds[kind]]
-    config = apply_settings(Config(), [f"split.by={by}", "training.n_threads=1", "training.least_steps=0", *settings])
+    (name, by), config = DATA[data], configure(data, variant)
     log = read_events(root / data / name, config, report_nothing)
     part = log if by == "random" else split_interactions(log, config.split, config.training.seed).train
     pace, steps_an_epoch = _measure_pace(part, config)
@@ -75,6 +80,7 @@ def measure(root: Path, data: str, variant: Variant, seconds: float) -> dict[str
     return {
         "data": data,
         "variant": variant,
+        "fingerprint": config.fingerprint,
         "budget_seconds": seconds,
         "recall": best["recall"],
         "error": best["recall_error"],

@@ -101,7 +101,8 @@ class Dropout(nn.Module):
 
 
 class GruHistory(nn.Module):
-    """Gated recurrent units over weight × vector."""
+    """Gated recurrent units over weight × vector, a weight being told over the mean of those so far: as for the other
+    histories, it is ratios that count."""
 
     def __init__(self, dim: int, n_layers: int, dropout: float) -> None:
         super().__init__()
@@ -110,7 +111,9 @@ class GruHistory(nn.Module):
 
     def forward(self, vectors: Tensor, weights: Tensor) -> Tensor:
         """vectors [b, L, d], weights [b, L] -> states [b, L, d]."""
-        states: Tensor = self.units(self.dropout(vectors * weights.unsqueeze(2)))[0]
+        so_far = weights.cumsum(1) / torch.arange(1, weights.shape[1] + 1, dtype=weights.dtype)  # [b, L]
+        relative = weights / so_far.clamp_min(LEAST_WEIGHT)
+        states: Tensor = self.units(self.dropout(vectors * relative.unsqueeze(2)))[0]
         return states
 
 

@@ -10,7 +10,7 @@ exponentials sum to the catalog's in expectation. Five kinds of candidates:
     mixed        both (Yang et al., WWW 2020)
     hard         beside drawn ones, those that the model scores high (ANCE; Xiong et al., ICLR 2021). They are not
                  drawn but there for certain: log_q 0, and drawn ones among them do not count. The sum stays the
-                 catalog's in expectation, and its largest terms are exact.
+                 catalog's in expectation; its large terms below the margin vary no more.
 
 A catalog no larger than the sample is taken whole, log_q 0, unless the kind is in_batch.
 """

@@ -116,8 +116,7 @@ def _draw_rest(drawn: _Drawn, user_rows: NDArray[np.int64], config: SamplingConf
     moved = starts[lone] + (rng.random(len(lone)) * sizes[lone]).astype(np.int64)
     in_bag[moved] = n_bag[lone] == 0
     n_bag[lone] += np.where(n_bag[lone] == 0, 1, -1)
-    unbounded = config.model_copy(update={"most_items_per_user": max(int(drawn.full.max(initial=2)), 2)})
-    voices = np.sqrt(expect_positives(drawn.full, unbounded)) / expect_positives(drawn.full, config)
+    voices = np.sqrt(expect_positives(drawn.full, config, bounded=False)) / expect_positives(drawn.full, config)
     scale = np.repeat(voices, sizes - n_bag).astype(np.float32)
     positives = _gather(drawn.item_rows, drawn.positive_weights, places[~in_bag], sizes - n_bag)
     positives.weights[:] *= scale

@@ -82,10 +82,10 @@ def count_offers(events: Bags, windows: Windows | None, config: SamplingConfig, 
     return offers
 
 
-def expect_positives(sizes: NDArray[np.int64], config: SamplingConfig) -> NDArray[np.float64]:
+def expect_positives(sizes: NDArray[np.int64], config: SamplingConfig, *, bounded: bool = True) -> NDArray[np.float64]:
     """Expected positives among n >= 2 distinct items, times n over the number that can be one of them."""
     n = sizes.astype(np.float64)
-    most = config.most_items_per_user
+    most = config.most_items_per_user if bounded else max(int(sizes.max(initial=2)), 2)
     if config.positives == "next":
         targets = n - 1
         return n * np.where(targets > most - 1, (most - 1) / np.maximum(targets + most - 2, 1), 1.0)

@@ -26,7 +26,7 @@ from recsys_cl.interactions.table import Interactions
 
 _SECTIONS = ("split", "sampling", "model", "loss", "training")
 _BESIDE_THE_POINT = ("checkpoint_seconds", "n_threads")
-_PATIENCE = 20.0  # a checkpoint that took s seconds is not followed by another for 20 s
+_PATIENCE = 20.0  # one that took s seconds is not followed by another for 20 × s: a twentieth of the time
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,11 @@ class Checkpoints:
         self._due = started + took + max(self._seconds, _PATIENCE * took)
 
 
-def name_training(interactions: Interactions, config: Config, n_steps: int | None) -> str:
-    """A key that tells one training from another: same events, same settings that bear on them, same length."""
+def name_training(interactions: Interactions, config: Config, *plan: int | None) -> str:
+    """A key that tells one training from another: same events, same settings that bear on them, same plan.
+
+    plan: numbers of steps, and of users that are judged, or whatever else bears on it.
+    """
     digest = hashlib.blake2b(digest_size=16)
     for array in (interactions.offsets, interactions.item_rows, interactions.times, interactions.weights):
         digest.update(np.ascontiguousarray(array).data)
@@ -85,7 +88,7 @@ def name_training(interactions: Interactions, config: Config, n_steps: int | Non
     for name in _BESIDE_THE_POINT:
         del settings["training"][name]
     sizes = [interactions.n_users, interactions.n_items, interactions.timed]
-    told = [digest.hexdigest(), sizes, settings, n_steps, torch.__version__, version("recsys_cl")]
+    told = [digest.hexdigest(), sizes, settings, plan, torch.__version__, version("recsys_cl")]
     return hash_text(dump_json(told))
 
 

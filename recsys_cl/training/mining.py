@@ -1,8 +1,9 @@
 """Hard negatives: comes in a model and a search for the items nearest to a query, goes out what it wrongly likes.
 
 For each user the items that the present model scores highest among those the user has not touched (ANCE; Xiong et al.,
-ICLR 2021). What scores as high as the user's own items is likelier to be liked than disliked, so hard negatives lie
-below the mean score of those by a margin (positive-aware mining; Moreira et al. 2024).
+ICLR 2021). What scores as high as the user's own items is likelier to be liked than disliked: it is not picked, hard
+negatives lie below the mean score of those by a margin (positive-aware mining; Moreira et al. 2024). Draws may still
+offer it, as they offer any item.
 """
 
 from __future__ import annotations
@@ -27,22 +28,28 @@ _SPARE = 3  # items asked for beside those wanted, as a multiple: touched ones a
 
 
 def mine_hard(
-    model: TwoTowers, histories: Bags, user_rows: NDArray[np.int64], config: SamplingConfig, mine: Mine
+    model: TwoTowers,
+    histories: Bags,
+    user_rows: NDArray[np.int64],
+    item_rows: NDArray[np.int64],
+    config: SamplingConfig,
+    mine: Mine,
 ) -> Bags:
-    """A bag of at most n_hard items for each of all users, empty for those not in user_rows; best first.
+    """A bag of at most n_hard of item_rows for each of all users, empty for those not in user_rows; best first.
 
     Memory: 8 bytes a user and 8 bytes an item of a bag, what the search takes, and a block of 1,024 users.
     """
     candidates = encode_candidates(model)
-    search = mine(candidates)
+    search = mine(candidates[item_rows])
     counts = np.zeros(len(histories), dtype=np.int64)
     found = [np.zeros(0, dtype=np.int32)]
     for start in range(0, len(user_rows), _BLOCK_USERS):
         users = user_rows[start : start + _BLOCK_USERS]
         touched = histories.take(users)
         queries = encode_queries(model, touched, users)
-        k = min(len(candidates), (1 + _SPARE) * config.n_hard + int(np.quantile(touched.sizes, 0.9)))
-        scores, rows = search(queries, k)  # [b, k]
+        k = min(len(item_rows), (1 + _SPARE) * config.n_hard + int(np.quantile(touched.sizes, 0.9)))
+        scores, places = search(queries, k)  # [b, k]
+        rows = np.where(places >= 0, item_rows[places], -1)
         owners = np.repeat(np.arange(len(users)), touched.sizes)
         own = np.einsum("ij,ij->i", queries[owners], candidates[touched.item_rows])
         bound = np.bincount(owners, own, len(users)) / np.maximum(touched.sizes, 1) - config.hard_margin  # [b]

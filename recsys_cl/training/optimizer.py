@@ -1,7 +1,7 @@
 """The optimizer: comes in gradients, goes out one step of every table and weight of a model.
 
-Adam throughout (Kingma and Ba 2015). Tables update the rows
-that a step touched; what is no table is updated whole, with a step size of its own.
+Adam throughout (Kingma and Ba 2015). Tables update the rows that a step touched; what is no table is updated whole,
+with a step size of its own.
 """
 
 from __future__ import annotations

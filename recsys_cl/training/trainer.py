@@ -125,7 +125,8 @@ def train(
     validate_every = training.validate_every * max(1, epochs // training.epochs)
     optimizer, stop, at = Optimizer(model, training, total), EarlyStop(model, training.patience), _Counters()
     dropouts = [module for module in model.modules() if isinstance(module, Dropout)]
-    key = name_training(interactions, config, n_steps) if hooks.checkpoint else ""
+    judged = None if hooks.validation is None else len(hooks.validation.user_rows)
+    key = name_training(interactions, config, n_steps, n_planned, judged) if hooks.checkpoint else ""
     checkpoints = Checkpoints(hooks.checkpoint, key, training.checkpoint_seconds)
     at = _restore(checkpoints.read(), model, optimizer, drawer, stop) or at
     started = time.perf_counter() - at.seconds
@@ -197,7 +198,8 @@ def _mine(drawer: BatchDrawer, model: TwoTowers, config: Config, hooks: Hooks) -
     if hooks.mine is None:
         raise ConfigError("sampling.negatives is hard, but there is nothing to search with", "a function `mine`")
     source = drawer.source
-    drawer.hard = mine_hard(model, source.histories, source.user_rows, config.sampling, hooks.mine)
+    drawable = drawer.sampler.drawable
+    drawer.hard = mine_hard(model, source.histories, source.user_rows, drawable, config.sampling, hooks.mine)
 
 
 def _validate(model: TwoTowers, histories: Bags, validation: Validation) -> NDArray[np.float64]:

@@ -68,7 +68,7 @@ def test_order_of_a_bag_matters_to_those_that_read_it_in_order(history: nn.Modul
     assert torch.allclose(turned, history(vectors, weights)[:, -1], atol=1e-9) == (kind not in ORDERED)
 
 
-def test_every_item_of_a_bag_is_heard_and_heavier_ones_more(history: nn.Module) -> None:
+def test_every_item_of_a_bag_and_every_weight_is_heard(history: nn.Module) -> None:
     vectors, weights = draw_bags([6])
     leaf = vectors.requires_grad_()
     heavy = weights.clone().requires_grad_()
@@ -77,6 +77,12 @@ def test_every_item_of_a_bag_is_heard_and_heavier_ones_more(history: nn.Module) 
     assert (leaf.grad.abs().sum(dim=2) > 0).all()
     assert heavy.grad is not None
     assert (heavy.grad.abs() > 0).all()
+
+
+def test_only_ratios_of_weights_count(history: nn.Module) -> None:
+    """So a log of ratings 1 to 5 and a session of weight 1 are read alike."""
+    vectors, weights = draw_bags([6, 3, 1])
+    assert torch.allclose(history(vectors, 5 * weights), history(vectors, weights), atol=1e-12)
 
 
 def test_gradients_agree_with_finite_differences(history: nn.Module) -> None:

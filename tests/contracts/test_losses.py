@@ -180,20 +180,19 @@ def test_queries_that_share_a_bag_share_its_hits(config: LossConfig) -> None:
     assert float(compute_loss(copy(together), config)) == float(compute_loss(copy(apart), config))
 
 
-def test_one_query_with_one_item_among_one_candidate(config: LossConfig) -> None:
+def test_one_query_with_one_item_among_one_candidate(config: LossConfig, columns: bool) -> None:
     one = torch.zeros(1, dtype=torch.long)
     for hits in ((one, one), (one[:0], one[:0])):
         candidates = torch.zeros(1, 1, requires_grad=True)
         positives = torch.ones(1, requires_grad=True)
-        loss = compute_loss(
-            Logits(candidates * 1, torch.zeros(1), hits, one, torch.ones(1), 1.0, one, 0, torch.tensor(1.0), positives),
-            config,
-        )
+        where = {"columns": one} if columns else {"positives": positives}
+        told = (torch.ones(1), 1.0, one, 0, torch.tensor(1.0))
+        loss = compute_loss(Logits(candidates * 1, torch.zeros(1), hits, one, *told, **where), config)
         loss.backward()
         assert torch.isfinite(loss)
-        assert torch.isfinite(positives.grad).all()
+        assert columns or torch.isfinite(positives.grad).all()
         assert torch.isfinite(candidates.grad).all()
-        assert not len(hits[0]) or not candidates.grad.any(), "there is no negative to push"
+        assert columns or not len(hits[0]) or not candidates.grad.any(), "there is no negative to push"
 
 
 def test_better_positives_and_worse_negatives_cost_less(config: LossConfig) -> None:
@@ -280,3 +279,25 @@ def test_expected_gradient_of_a_sample_is_that_of_the_whole_catalog(
         assert (off <= 4 * error + 1e-12).all()
     else:
         assert (off > 6 * error).any()
+
+
+@pytest.mark.parametrize("kind", ["softmax", "bilateral_softmax"])
+def test_the_bias_inside_a_logarithm_falls_as_one_over_the_number_of_draws(kind: str) -> None:
+    """Of single batches: four times the draws, a quarter of the bias."""
+    rng = np.random.default_rng(2)
+    config = LossConfig(kind=kind)
+    scores = 1.5 * rng.normal(size=N_ITEMS)
+    full = compute_gradient(config, scores, np.ones(N_ITEMS), shift=0)
+    bias = {}
+    for n_draws in (6, 24):
+        settings = SamplingConfig(negatives="uniform", n_negatives=n_draws)
+        sampler = build_negative_sampler(np.ones(N_ITEMS, dtype=np.int64), np.zeros(N_ITEMS), settings)
+        found = np.zeros(N_ITEMS)
+        for _ in range(6000):
+            offered = sampler.draw(rng, np.array([0, 1]), 1.0)
+            stands_for = np.zeros(N_ITEMS)
+            stands_for[offered.rows] = np.exp(-offered.log_q)
+            if stands_for[TOUCHED:].any():
+                found += compute_gradient(config, scores, stands_for, shift=0) / 6000
+        bias[n_draws] = float(np.linalg.norm(found - full))
+    assert 2.5 < bias[6] / bias[24] < 7, bias

@@ -15,7 +15,7 @@ from recsys_cl.bags import Bags
 from recsys_cl.config import Config, LossConfig, apply_settings
 from recsys_cl.ids import IdMap
 from recsys_cl.interactions.table import Interactions
-from recsys_cl.model.losses import compute_loss
+from recsys_cl.model.losses import LOSSES, compute_loss
 from recsys_cl.model.towers import TwoTowers
 from recsys_cl.sampling.batches import Batch, BatchDrawer
 from recsys_cl.sampling.negatives import build_negative_sampler
@@ -136,12 +136,16 @@ def test_published_vectors_have_their_shape_and_length(settings: list[str]) -> N
         np.testing.assert_allclose(np.linalg.norm(candidates[:, :-1], axis=1), 1, atol=1e-5)
 
 
-def test_gradient_agrees_with_finite_differences(settings: list[str]) -> None:
+@pytest.mark.parametrize("loss", LOSSES)
+def test_gradient_agrees_with_finite_differences(settings: list[str], loss: str) -> None:
     config = configure(settings, sampling__n_negatives=4)
     model, batch = build_model(config).double(), draw_batch(config)
+    told = LossConfig(kind=loss, margin=-1.0, n_pair_negatives=4)  # a margin that no score is at
+    if loss == "cosine_contrastive" and (config.model.score != "cosine" or config.model.learn_temperature):
+        pytest.skip("refused")
 
     def compute() -> torch.Tensor:
-        return compute_loss(model.compute_logits(batch), LossConfig())
+        return compute_loss(model.compute_logits(batch), told)
 
     compute().backward()
     checked = []
@@ -164,6 +168,37 @@ def test_gradient_agrees_with_finite_differences(settings: list[str]) -> None:
             with torch.no_grad():
                 values[place] += 1e-6
             assert float(gradient[cell]) == pytest.approx((ends[0] - ends[1]) / 2e-6, abs=1e-6)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_order_of_a_batch_does_not_matter_to_the_loss(settings: list[str], loss: str) -> None:
+    config = configure(settings, sampling__n_negatives=100)
+    if loss == "cosine_contrastive" and (config.model.score != "cosine" or config.model.learn_temperature):
+        pytest.skip("refused")
+    model, batch = build_model(config).double(), draw_batch(config)
+    order = np.array([3, 1, 0, 2])
+    queries = order
+    if batch.every_place:  # the queries of a bag move with it
+        ends = np.cumsum(batch.bags.sizes)
+        queries = np.concatenate([np.arange(ends[bag] - batch.bags.sizes[bag], ends[bag]) for bag in order])
+    positives = batch.positives.take(queries)
+    columns = None
+    if batch.columns is not None:
+        spots = Bags(batch.positives.offsets, batch.columns.astype(np.int32), batch.positives.weights)
+        columns = spots.take(queries).item_rows.astype(np.int64)
+    turned = replace(
+        batch,
+        user_rows=batch.user_rows[order],
+        bags=batch.bags.take(order),
+        positives=positives,
+        columns=columns,
+        hit_bags=np.argsort(order)[batch.hit_bags],
+        n_others=batch.n_others[order],
+    )
+    told = LossConfig(kind=loss, n_pair_negatives=1000)
+    with torch.no_grad():
+        values = [float(compute_loss(model.compute_logits(one), told)) for one in (batch, turned)]
+    assert values[0] == pytest.approx(values[1], rel=1e-12)
 
 
 def test_order_of_bags_does_not_matter(settings: list[str]) -> None:

@@ -1,8 +1,9 @@
 """Trains the world of `build_log` with a checkpoint a step; for tests that kill it. Not a test itself.
 
-Arguments: folder, settings… A process forked from here is a training; this one only waits, so that its imports are paid
-once for many trainings. Commands on standard input: a number n (0: none) kills the training right after step n was
-logged; the answer is the hash of its vectors, or `killed`.
+Arguments: settings… A process forked from here is a training; this one only waits, so that its imports are paid once
+for many trainings. Commands on standard input: a folder and a number n. Above 0 it kills the training right after step
+n was logged, below 0 after -n milliseconds. The answer is the hash of its vectors, or how it was killed. The steps at
+which trainings began stand in began_at.txt.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from recsys_cl.config import Config, apply_settings
 from recsys_cl.ids import IdMap
 from recsys_cl.index.mine import mine_items
 from recsys_cl.interactions.table import Interactions
+from recsys_cl.training import checkpoint
 from recsys_cl.training.encode import encode_candidates, encode_queries
 from recsys_cl.training.trainer import Hooks, Validation, train
 
@@ -46,7 +48,16 @@ def measure(queries: np.ndarray, candidates: np.ndarray) -> np.ndarray:
 
 
 def run(folder: Path, settings: list[str], kill_at: int) -> str:
+    checkpoint._PATIENCE = 0.0  # a checkpoint a step, however long one takes
+    if kill_at < 0:
+        signal.setitimer(signal.ITIMER_REAL, -kill_at / 1000)  # nobody handles it: the process ends, wherever it is
+    seen: list[float] = []
+
     def progress(what: str, done: float, total: float, note: str = "") -> None:
+        if not seen:
+            with (folder / "began_at.txt").open("a") as file:
+                file.write(f"{int(done)}\n")
+        seen.append(done)
         if done == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
 

@@ -60,9 +60,22 @@ def test_killed_at_twenty_steps_it_ends_with_the_same_vectors(kind: str, tmp_pat
         for step in steps.tolist():
             assert ask(process, tmp_path / "broken", step) == "killed by 9"
         assert ask(process, tmp_path / "broken", 0) == unbroken
+    began = [int(line) for line in (tmp_path / "broken" / "began_at.txt").read_text().split()]
+    assert began == [1, *steps.tolist()], "each goes on at the step that was killed, none from the start"
     logs = [(tmp_path / name / "steps.jsonl").read_text().splitlines() for name in ("unbroken", "broken")]
     told = [[{k: v for k, v in json.loads(line).items() if "second" not in k} for line in lines] for lines in logs]
     assert told[0] == told[1], "nor does the log of steps show it"
+
+
+def test_killed_at_any_moment_it_ends_with_the_same_vectors(tmp_path: Path) -> None:
+    """In the middle of a step, of a checkpoint, of a line of the log."""
+    with start(KINDS["hard negatives"]) as process:
+        unbroken = ask(process, tmp_path / "unbroken", 0)
+        moments = np.random.default_rng(7).integers(10, 120, size=12)
+        answers = [ask(process, tmp_path / "broken", -moment) for moment in moments.tolist()]
+        assert set(answers) <= {"killed by 14", unbroken}
+        assert answers.count("killed by 14") >= 2
+        assert ask(process, tmp_path / "broken", 0) == unbroken
 
 
 def test_a_damaged_checkpoint_is_not_gone_on_from(tmp_path: Path) -> None:
@@ -135,13 +148,17 @@ def test_it_is_due_after_its_interval_alone(tmp_path: Path) -> None:
 
 def test_a_training_is_named_by_events_settings_and_length() -> None:
     config = Config()
-    name = name_training(build(), config, None)
-    assert name == name_training(build(), config, None)
+    name = name_training(build(), config)
+    assert name == name_training(build(), config)
     beside = ["training.n_threads=1", "training.checkpoint_seconds=7.0", "publishing.store=elsewhere"]
-    assert name == name_training(build(), apply_settings(config, beside), None)
-    others = [name_training(build(2.0), config, None), name_training(build(), config, 5)]
+    assert name == name_training(build(), apply_settings(config, beside))
+    others = [
+        name_training(build(2.0), config),
+        name_training(build(), config, 5),
+        name_training(build(), config, None, 5),
+    ]
     others += [
-        name_training(build(), apply_settings(config, [setting]), None)
+        name_training(build(), apply_settings(config, [setting]))
         for setting in ("training.seed=1", "model.dim=32", "loss.kind=bpr", "split.validation_share=0.2")
     ]
-    assert len({name, *others}) == 7
+    assert len({name, *others}) == 8

@@ -28,13 +28,15 @@ def build() -> tuple[TwoTowers, Bags]:
 def test_mined_items_are_the_best_below_the_margin_that_the_user_has_not_touched(margin: float) -> None:
     model, bags = build()
     asked = np.array([0, 3, 4, 19])
-    found = mine_hard(model, bags, asked, SamplingConfig(n_hard=5, hard_margin=margin), mine_items)
+    drawable = np.arange(1, N_ITEMS)
+    found = mine_hard(model, bags, asked, drawable, SamplingConfig(n_hard=5, hard_margin=margin), mine_items)
     scores = encode_queries(model, bags, np.arange(N_USERS)) @ encode_candidates(model).T
     for user in range(N_USERS):
         mined = found.item_rows[found.offsets[user] : found.offsets[user + 1]].tolist()
         own = bags.item_rows[bags.offsets[user] : bags.offsets[user + 1]]
         bound = scores[user, own].mean() - margin
-        order = [row for row in np.argsort(-scores[user]).tolist()[: 4 * 5 + 6] if row not in own.tolist()]
+        searched = [row for row in np.argsort(-scores[user]).tolist() if row in drawable][: 4 * 5 + 6]
+        order = [row for row in searched if row not in own.tolist()]
         assert mined == ([row for row in order if scores[user, row] <= bound][:5] if user in asked else [])
     assert found.sizes[asked].max() > 0
 
@@ -44,7 +46,9 @@ def test_the_search_finds_the_largest_dot_products(n_items: int) -> None:
     rng = np.random.default_rng(0)
     centers = rng.normal(size=(50, 16))
     candidates = (centers[rng.integers(50, size=n_items)] + 0.3 * rng.normal(size=(n_items, 16))).astype(np.float32)
+    candidates[:, -1] = 0.2 * np.log(rng.pareto(1.0, n_items) + 0.1)  # popularity, as towers publish it
     queries = candidates[:20] * 1.1
+    queries[:, -1] = 1
     scores, found = mine_items(candidates)(queries, 5)
     exact = np.argsort(-(queries @ candidates.T), axis=1)[:, :5]
     agreed = np.mean([len(set(a) & set(b)) / 5 for a, b in zip(found.tolist(), exact.tolist(), strict=True)])

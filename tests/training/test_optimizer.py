@@ -55,9 +55,9 @@ def test_a_long_gradient_is_shortened_as_a_whole() -> None:
     gradients += [weight.grad for weight in model.parameters()]
     before = torch.cat([gradient.flatten().clone() for gradient in gradients])
     optimizer.update(1)
-    moved = torch.cat([gradient.flatten() for gradient in gradients[: len(model.tables)]])
+    after = torch.cat([gradient.flatten() for gradient in gradients])
     assert before.norm() > 0.5
-    torch.testing.assert_close(moved, before[: len(moved)] * 0.5 / before.norm())
+    torch.testing.assert_close(after, before * 0.5 / before.norm())
 
 
 def test_a_short_gradient_stays() -> None:
@@ -83,6 +83,25 @@ def test_weights_move_as_adam_does_with_their_own_step_size() -> None:
         ((2 + reference) ** 2).sum().backward()
         adam.step()
     torch.testing.assert_close(model.query_tower.history.hidden.weight, reference)
+
+
+def test_weight_decay_shrinks_what_was_touched_and_no_bias() -> None:
+    """With a gradient of 0 nothing but decay moves: tables' rows and matrices, not biases or the temperature."""
+    model = build()
+    optimizer = Optimizer(model, TrainingConfig(schedule="constant", weight_decay=0.5), TOTAL)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    loss = sum((0 * table.gather(torch.tensor([0, 2]))).sum() for table in model.tables.values())
+    loss = loss + sum((0 * weight).sum() for weight in model.parameters())
+    loss.backward()
+    optimizer.update(1)
+    after = model.state_dict()
+    for name in model.tables:
+        kept, table = before[f"tables.{name}.table"], after[f"tables.{name}.table"]
+        torch.testing.assert_close(table[[0, 2]], kept[[0, 2]] * (1 - 0.01 * 0.5))
+        assert torch.equal(table[1], kept[1]), "a row that no step touched"
+    for name, weight in model.named_parameters():
+        shrink = 1 - 0.005 * 0.5 if weight.dim() > 1 else 1.0
+        torch.testing.assert_close(after[name], before[name] * shrink)
 
 
 def test_it_goes_on_from_its_state_as_if_never_stopped() -> None:

@@ -62,12 +62,22 @@ KINDS = {
     "transformer": ["model.history=transformer", "sampling.positives=next", "sampling.n_negatives=16"],
     "gru": ["model.history=gru", "model.learn_temperature=true"],
     "bpr": ["loss.kind=bpr"],
+    "bilateral softmax": ["loss.kind=bilateral_softmax"],
+    "cosine contrastive": ["loss.kind=cosine_contrastive"],
+    "uniform": ["sampling.negatives=uniform", "sampling.n_negatives=16"],
+    "mixed": ["sampling.negatives=mixed", "sampling.n_negatives=16"],
+    "attention": ["model.history=attention"],
+    "tied, no user embedding": ["model.tied=true", "model.user_weight=0.0"],
+    "dot": ["model.score=dot"],
+    "Euclidean": ["model.score=euclidean"],
+    "window": ["sampling.window_days=1.0"],
+    "session": ["sampling.session_gap_minutes=60.0"],
 }
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_same_seed_same_vectors_bit_for_bit(kind: str) -> None:
-    interactions, _ = build_world()
+    interactions = replace(build_world()[0], timed=True)
     config = apply_settings(CONFIG, ["training.epochs=3", *KINDS[kind]])
     hooks = Hooks(mine=mine_items)
     one, other = (encode_candidates(train(interactions, config, hooks=hooks).model) for _ in range(2))
@@ -76,7 +86,7 @@ def test_same_seed_same_vectors_bit_for_bit(kind: str) -> None:
     assert one.tobytes() != reseeded.tobytes()
 
 
-def test_stops_after_patience_and_returns_the_best() -> None:
+def test_stops_after_patience_and_returns_the_best_where_chance_plays_no_part() -> None:
     interactions, _ = build_world()
     values = iter([0.1, 0.5, 0.3, 0.2, 0.4, 0.9])
     snapshots = []
@@ -163,7 +173,7 @@ def test_bfloat16_changes_the_product_and_little_else() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_single_user_is_learned_from_or_refused_in_words(kind: str) -> None:
-    interactions, _ = build_world()
+    interactions = replace(build_world()[0], timed=True)
     one = interactions.select(interactions.expand_users() == 5)
     config = apply_settings(CONFIG, ["training.epochs=2", *KINDS[kind]])
     if kind == "in batch":
