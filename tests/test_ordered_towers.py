@@ -70,6 +70,6 @@ def test_neighbors_are_near_and_popularity_plays_no_part(release: Release) -> No
 def test_a_learned_temperature_is_told_step_by_step(store: Path) -> None:
     run = next((store / "runs").iterdir())
     lines = (run / "steps" / "published.jsonl").read_text().splitlines()
-    assert len(lines) > 3
+    assert lines, "a line a step, however few validation chose"
     assert "temperature" in lines[0]
     assert read_json(run / "train.json")["audit"]["n_users_paired"] > 10
