@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -69,7 +70,12 @@ def test_neighbors_are_near_and_popularity_plays_no_part(release: Release) -> No
 
 def test_a_learned_temperature_is_told_step_by_step(store: Path) -> None:
     run = next((store / "runs").iterdir())
-    lines = (run / "steps" / "published.jsonl").read_text().splitlines()
-    assert lines, "a line a step, however few validation chose"
-    assert "temperature" in lines[0]
-    assert read_json(run / "train.json")["audit"]["n_users_paired"] > 10
+    told = read_json(run / "train.json")
+    for path in (run / "steps").iterdir():
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        steps = [line for line in lines if "temperature" in line]
+        assert [line["step"] for line in steps] == list(range(1, len(steps) + 1)), path.name
+        assert len({line["temperature"] for line in steps}) == len(steps), "it is learned"
+        assert path.name != "published.jsonl" or len(steps) == told["n_steps"]
+    assert max(len(path.read_text().splitlines()) for path in (run / "steps").iterdir()) > 3
+    assert told["audit"]["n_users_paired"] > 10

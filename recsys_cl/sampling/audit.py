@@ -17,8 +17,7 @@ from recsys_cl.sampling.pairs import build_pair_source
 class PairAudit:
     """n_users_paired: users that hold a pair within a window, of n_users_trained with an event. n_users_heavy: those
     with more distinct items, within a window, than a batch draws, most_items; they hold heavy_share of the distinct
-    items of all users. ignored: the
-    settings that do nothing with this log, each with its reason."""
+    items of all users. ignored: the settings that do nothing with this log, each with its reason."""
 
     n_users_trained: int
     n_users_paired: int
