@@ -29,7 +29,7 @@ ul { margin: 6px 0; padding-left: 20px; } li { margin: 3px 0; overflow-wrap: any
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 330px), 1fr)); }
 table { border-collapse: collapse; width: 100%; font-size: .92rem; }
 th, td { text-align: left; padding: 5px 14px 5px 0; border-bottom: 1px solid var(--edge); vertical-align: top; }
-th { font-weight: 600; color: var(--soft); } tbody th { color: var(--ink); font-weight: 500; }
+th { font-weight: 600; color: var(--soft); } tbody th { color: var(--ink); font-weight: 500; min-width: 9em; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 td small { display: block; } td { overflow-wrap: anywhere; }
 svg { width: 100%; max-width: 520px; height: auto; display: block; margin: 6px 0; }

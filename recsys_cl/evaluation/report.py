@@ -109,8 +109,13 @@ def _render_slices(evaluation: Any) -> str:
     for metric in (f"{name}@{max(evaluation['ks'])}" for name in COMPARED):
         rows = []
         for label, found in slices:
-            figures = [_render_figure(found["metrics"][model][metric]) for model in found["metrics"]]
-            figures += [_render_figure(found["differences"][base][metric], "+") for base in found["differences"]]
+            # In the order of the head: in a file models lie in another.
+            figures = [_render_figure(found["metrics"][name][metric]) for name in names if name in found["metrics"]]
+            figures += [
+                _render_figure(found["differences"][name][metric], "+")
+                for name in evaluation["differences"]
+                if name in found["differences"]
+            ]
             counts = [show_number(found["n_users"]), show_number(found["n_targets"])]
             rows.append([label, *counts, *(figures or ["–"] * (len(head) - 3))])
         parts += [f"<h3>{say_metric(metric)}</h3>", cells_table(head, rows)]

@@ -9,7 +9,7 @@ import pytest
 from recsys_cl.evaluation.evaluate import Evaluation
 from recsys_cl.evaluation.model_card import render_model_card
 from recsys_cl.evaluation.report import render_report
-from recsys_cl.evaluation.report_data import METRICS, ReportData, describe_verdict
+from recsys_cl.evaluation.report_data import METRICS, MODELS, ReportData, describe_verdict
 
 PIXEL = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
 HOSTILE = (
@@ -160,6 +160,23 @@ def test_slices_are_told_with_their_counts_and_a_slice_of_nobody_without_figures
     assert document.index("light users</th>") < document.index("users with 100 items or more</th>")
     assert "| light users | 321 | 0.1000 (0.0900\u00a0to 0.1100) | 0.1000" in card
     assert "users with 100 items or more" not in card
+
+
+def test_figures_of_slices_stand_under_their_models_in_whatever_order_a_file_has_them() -> None:
+    evaluation = build_evaluation()
+    values = {"item_knn": 0.2, "model": 0.3, "popularity": 0.1}  # as sorted keys are written
+    gains = {"item_knn": 0.15, "popularity": 0.25}
+    part = evaluation["slices"]["light_users"]
+    for name, wanted in (("metrics", values), ("differences", gains)):
+        part[name] = {
+            key: {metric: {"value": value, "low": None, "high": None} for metric in part[name][key]}
+            for key, value in wanted.items()
+        }
+    document = render_report(replace(build_data(), evaluation=evaluation))
+    line = document.split("<tr><th>light users</th>")[1].split("</tr>")[0]
+    shown = [cell.split("<")[0] for cell in line.split("<td class=number>")[3:]]
+    assert list(evaluation["differences"]) == ["popularity", "item_knn"]
+    assert shown == [*(f"{values[name]:.4f}" for name in MODELS), "+0.2500", "+0.1500"]
 
 
 def test_what_an_earlier_version_measured_is_told_without_what_it_did_not() -> None:
