@@ -207,6 +207,8 @@ def benchmark(
     test: Annotated[Path | None, Parameter(help="Test events, read once, at the end.")] = None,
     sequences: Annotated[Path | None, Parameter(help="`user item item …` lines in time order: leave-one-out.")] = None,
     settings: Set = None,
+    budget_seconds: Annotated[float | None, Parameter(help="Bounds choosing and training, by a nominal pace.")] = None,
+    explain: Annotated[bool, Parameter(help="Test the samplers of negatives, too.", negative="")] = False,
     as_json: Json = False,
 ) -> None:
     """Train on a public split with every choice made on a validation part, and judge on its test part.
@@ -217,9 +219,10 @@ def benchmark(
     from recsys_cl.progress import show_progress
     from recsys_cl.summary import describe_benchmark
 
-    config = load_config(None, settings or [])
+    bound = [] if budget_seconds is None else [f"recipe.budget_seconds={budget_seconds}"]
+    config = load_config(None, [*(settings or []), *bound])
     with show_progress() as progress:
-        figures = run_benchmark(config, train=train, test=test, sequences=sequences, progress=progress)
+        figures = run_benchmark(config, train=train, test=test, sequences=sequences, explain=explain, progress=progress)
     _print(as_json, figures, describe_benchmark(figures))
 
 

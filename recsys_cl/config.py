@@ -27,6 +27,7 @@ from recsys_cl.sections import (
     LossConfig,
     ModelConfig,
     PublishingConfig,
+    RecipeConfig,
     SamplingConfig,
     Section,
     SplitConfig,
@@ -43,6 +44,7 @@ __all__ = [
     "LossConfig",
     "ModelConfig",
     "PublishingConfig",
+    "RecipeConfig",
     "SamplingConfig",
     "SplitConfig",
     "TrainingConfig",
@@ -64,6 +66,7 @@ class Config(Section):
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()
     training: TrainingConfig = TrainingConfig()
+    recipe: RecipeConfig = RecipeConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     index: IndexConfig = IndexConfig()
     publishing: PublishingConfig = PublishingConfig()
@@ -97,6 +100,8 @@ class Config(Section):
         return hash_text(dump_json(values))[:12]
 
 
+# Sections whose settings the recipe may choose, where they are not given.
+_CHOSEN = ("sampling", "model", "loss", "training")
 # Paths of a configuration file are relative to that file.
 _PATHS = (
     ("ingest", "log"),
@@ -133,7 +138,7 @@ def read_config(path: Path) -> Config:
     for keys in values.values():
         if isinstance(keys, dict):  # TOML has dates of its own; here they are texts
             keys |= {key: value.isoformat() for key, value in keys.items() if isinstance(value, date | time)}
-    return build_config(values)
+    return keep_settings(build_config(values), _list_given(values))
 
 
 def apply_settings(config: Config, settings: Iterable[str]) -> Config:
@@ -141,7 +146,7 @@ def apply_settings(config: Config, settings: Iterable[str]) -> Config:
 
     Where a text is wanted, a number or a date is the text it was written as: `split.cut=2025-01-01`.
     """
-    values = config.model_dump()
+    values, named = config.model_dump(), []
     for setting in settings:
         name, equals, text = setting.partition("=")
         section, _, key = name.strip().partition(".")
@@ -154,7 +159,18 @@ def apply_settings(config: Config, settings: Iterable[str]) -> Config:
         given = _parse_value(text.strip())
         plain = isinstance(values[section][key], str) and not isinstance(given, str | list | dict)
         values[section][key] = text.strip() if plain else given
-    return build_config(values)
+        named.append(f"{section}.{key}")
+    return keep_settings(build_config(values), named)
+
+
+def keep_settings(config: Config, names: Iterable[str]) -> Config:
+    """The same, and the recipe changes none of the settings of these names."""
+    kept = {*config.recipe.keep, *(name for name in names if name.partition(".")[0] in _CHOSEN)}
+    return config.model_copy(update={"recipe": config.recipe.model_copy(update={"keep": tuple(sorted(kept))})})
+
+
+def _list_given(values: Mapping[str, Any]) -> list[str]:
+    return [f"{section}.{key}" for section, keys in values.items() if isinstance(keys, dict) for key in keys]
 
 
 def format_value(value: Any) -> str:

@@ -135,8 +135,8 @@ def _ingest(run: Run, progress: Progress, frames: Frames) -> None:
 
 
 def _train(run: Run, progress: Progress) -> None:
-    from recsys_cl.fits import write_evaluated, write_published
-    from recsys_cl.recipe import Choice, Place, choose_steps, fit
+    from recsys_cl.fits import describe_tower, write_evaluated, write_published
+    from recsys_cl.recipe import Place, Plan, choose_plan, fit_plan
     from recsys_cl.sampling.audit import audit_pairs
     from recsys_cl.training.checkpoint import name_training
 
@@ -146,28 +146,33 @@ def _train(run: Run, progress: Progress) -> None:
     check_judged(split.train, split.test)  # before hours of training
     pairs = audit_pairs(split.train, config)
     parts = (interactions, split.train, split.test)
-    work = run.open_work(" ".join(name_training(part, config) for part in parts))
+    work = run.open_work(" ".join([*(name_training(part, config) for part in parts), config.recipe.model_dump_json()]))
 
     def place(name: str, what: str) -> Place:
         return Place(_named(progress, what), work / f"{name}.safetensors", run.folder / "steps" / f"{name}.jsonl")
 
     def fit_evaluated() -> list[dict[str, Any]]:
-        fitted = fit(split.train, config, choice, place("evaluated", "evaluated fit"))
+        fitted = fit_plan(split.train, config, plan, place("evaluated", "evaluated fit"))
         write_evaluated(fitted, run.folder / "evaluated")
         return fitted.history
 
-    def fit_published() -> list[dict[str, Any]]:
-        fitted = fit(interactions, config, choice, place("published", "published fit"))
+    def fit_published() -> dict[str, Any]:
+        fitted = fit_plan(interactions, config, plan, place("published", "published fit"))
         write_published(fitted, interactions.to_bags(), run.folder / "published")
-        return fitted.history
+        return {"history": fitted.history, "query_tower": describe_tower(fitted.model)}
 
-    choose = place("choosing", "choosing epochs")
-    choice = Choice(**_do_once(work / "choice.json", lambda: asdict(choose_steps(split.train, config, choose))))
-    history = {"validation": choice.history, "evaluated": _do_once(work / "evaluated.json", fit_evaluated)}
-    history["published"] = _do_once(work / "published.json", fit_published)
+    choosing = place("choosing", "choosing")
+    plan = Plan.load(_do_once(work / "plan.json", lambda: choose_plan(split.train, config, choosing).dump()))
+    evaluated = _do_once(work / "evaluated.json", fit_evaluated)
+    published = _do_once(work / "published.json", fit_published)
     audit = {"audit": split.audit.dump() | pairs.dump(), "audit_lines": split.audit.describe() + pairs.describe()}
-    chosen = {"choice": choice.reason, "n_steps": choice.n_steps}
-    write_json(run.folder / "train.json", audit | chosen | history)
+    chosen = {"choice": plan.reasons, "members": [asdict(member) for member in plan.members]}
+    history = {
+        "validation": [e | {"tower": kind} for kind, entries in plan.histories.items() for e in entries],
+        "evaluated": evaluated,
+        "published": published["history"],
+    }
+    write_json(run.folder / "train.json", audit | chosen | history | {"query_tower": published["query_tower"]})
     run.close_work()
 
 
@@ -229,8 +234,7 @@ def _publish(run: Run, progress: Progress, force: str | None) -> None:
             data_fingerprint=ingest["fingerprint"],
             n_events=interactions.n_events,
             popularity_dim=popularity_dim,
-            history_length=config.model.bag_length,
-            floats_per_pair=config.model.n_heads if config.model.history == "transformer" else 0,
+            **read_json(folder / "train.json")["query_tower"],
             ann_recall=ann_recall,
             metrics={name: figure["value"] for name, figure in evaluation.metrics["model"].items()},
             gate_reasons=reasons,

@@ -1,31 +1,49 @@
 """The recipe: comes in training interactions, goes out vectors; every choice is made on a validation part of them.
 
-The number of steps is chosen by early stopping on held-out training events; then the model is trained anew on all of
-them for that many steps. The test part plays no role here.
+    1  temperature   short trainings of a tower that reads histories without order, one for each temperature
+    2  towers        that tower in full, stopped where held-out recall no longer gains; one that reads in order, where
+                     the log has one; and the closed form, where the catalog is small enough
+    3  blend         the best of them, and each other one whose blend with it, brought back to `dim` floats, is better
+                     by more than a standard error; else it is left out
+
+Then what was chosen is fitted anew to all events, for as many steps. The test part plays no role here.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_cl.config import Config
-from recsys_cl.errors import InputError, RefusedError
-from recsys_cl.evaluation.evaluate import find_targets, judge_model
-from recsys_cl.index.mine import mine_items
-from recsys_cl.interactions.split import split_validation
+from recsys_cl.config import Config, apply_settings
+from recsys_cl.errors import InputError
 from recsys_cl.interactions.table import Interactions
 from recsys_cl.model.towers import TwoTowers
-from recsys_cl.progress import Progress, report_nothing
-from recsys_cl.training.encode import encode_candidates, encode_queries
-from recsys_cl.training.trainer import DIVERGED_REMEDY, Hooks, Trained, Validation, train
+from recsys_cl.training.encode import Model, blend_vectors, build_blend, encode_candidates, encode_queries
+from recsys_cl.training.linear import fit_linear
+from recsys_cl.training.trainer import train
+from recsys_cl.trials import (
+    VALIDATION_K,
+    Figures,
+    Judge,
+    Place,
+    Vectors,
+    build_judge,
+    check_finite,
+    describe_stop,
+    free_settings,
+    judge_vectors,
+    measure_scale,
+)
 
-VALIDATION_K = 20
-_LEAST_USERS = 10  # a validation of fewer users decides by chance alone
+__all__ = ["VALIDATION_K", "Choice", "Fit", "Member", "Place", "Plan", "choose_plan", "choose_steps", "fit", "fit_plan"]
+
+BAG, SEQUENCE, LINEAR = "bag", "sequence", "linear"
+_STEP_SECONDS, _PRODUCT_SECONDS, _PLACE_SECONDS = 0.012, 1.2e-10, 6e-8  # nominal: a step, a logit's float, a place's
+_LEAST_CUT = 0.1  # of the epochs, however small the budget
 
 
 @dataclass(frozen=True)
@@ -40,26 +58,111 @@ class Choice:
 
 
 @dataclass(frozen=True)
+class Member:
+    """One model of the plan: its kind, its settings beside the configuration's, the number of steps as in `Choice`, and
+    the weight of its logits in the blend."""
+
+    kind: str
+    settings: list[str]
+    n_steps: int | None
+    n_planned: int | None
+    weight: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What was chosen: members to fit and to blend; reasons, a line for each decision; histories of the trainings."""
+
+    members: tuple[Member, ...]
+    reasons: list[str]
+    histories: dict[str, list[dict[str, Any]]]
+
+    def dump(self) -> dict[str, Any]:
+        """As JSON values."""
+        return asdict(self)
+
+    @staticmethod
+    def load(values: dict[str, Any]) -> Plan:
+        """From what `dump` gave."""
+        return Plan(**(values | {"members": tuple(Member(**member) for member in values["members"])}))
+
+
+@dataclass(frozen=True)
 class Fit:
     """A model trained on one set of interactions; queries [n_users, dim], candidates [n_items, dim]."""
 
-    model: TwoTowers
+    model: Model
     queries: NDArray[np.float32]
     candidates: NDArray[np.float32]
     history: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a training shows its progress, and keeps its checkpoint and its step log; None for nowhere."""
+class _Trial:
+    """A model that was trained on the judge's part: the member it would be, without its weight; unit: of its logits."""
 
-    progress: Progress = report_nothing
-    checkpoint: Path | None = None
-    steps: Path | None = None
+    member: Member
+    vectors: tuple[Vectors, Vectors]
+    figures: Figures
+    divisor: float
+    unit: float
 
-    def build_hooks(self, validation: Validation | None = None) -> Hooks:
-        """The hooks of a training here, hard negatives found by FAISS."""
-        return Hooks(validation, mine_items, self.progress, self.checkpoint, self.steps)
+
+def choose_plan(train_part: Interactions, config: Config, place: Place = Place()) -> Plan:
+    """Choose as the module says; with recipe.search off, the number of steps alone.
+
+    Without a validation part, or with fewer than 10 users in it, the settings hold as they stand, for all epochs.
+    """
+    judge: Judge | str = ""
+    if config.recipe.search:
+        try:
+            judge = build_judge(train_part, config)
+        except InputError as error:
+            judge = f"no validation part ({error.found})"
+    if not isinstance(judge, Judge):
+        choice = choose_steps(train_part, config, place)
+        member = Member("given", [], choice.n_steps, choice.n_planned, 1.0)
+        return Plan((member,), [choice.reason], {"given": choice.history})
+    config, reasons = _cut_to_budget(judge, config, train_part.n_events)
+    settings, said = _choose_temperature(judge, config, place)
+    reasons += said
+    trials, histories = [], {}
+    for kind in _list_kinds(judge, config):
+        trial, reason, history = _try(kind, judge, config, settings, place)
+        if trial is not None:
+            trials.append(trial)
+        reasons.append(reason)
+        if history:
+            histories[kind] = history
+    if not trials:
+        choice = choose_steps(train_part, config, place)
+        return Plan((Member("given", [], None, None, 1.0),), [*reasons, choice.reason], {})
+    members, said = _choose_blend(judge, config, trials)
+    return Plan(members, reasons + said, histories)
+
+
+def fit_plan(interactions: Interactions, config: Config, plan: Plan, place: Place = Place()) -> Fit:
+    """Fit each member to all of `interactions`, blend them, and encode every user and item."""
+    if len(plan.members) == 1 and plan.members[0].kind != LINEAR:
+        member = plan.members[0]
+        choice = Choice(member.n_steps, [], "", member.n_planned)
+        return fit(interactions, apply_settings(config, member.settings), choice, place)
+    models: list[TwoTowers] = []
+    history: list[dict[str, Any]] = []
+    for member in plan.members:
+        own = apply_settings(config, member.settings)
+        if member.kind == LINEAR:
+            models.append(_fit_linear(interactions, own, member))
+            continue
+        hooks = place.name(member.kind).build_hooks()
+        trained = train(interactions, own, n_steps=member.n_steps, n_planned=member.n_planned, hooks=hooks)
+        models.append(trained.model)
+        history += [entry | {"tower": member.kind} for entry in trained.history]
+    model: Model = models[0]
+    if len(models) > 1:
+        weights = [member.weight for member in plan.members]
+        model = build_blend(models, weights, config.model.dim, interactions.to_bags(), np.arange(interactions.n_users))
+    return _encode(model, interactions, history)
 
 
 def choose_steps(train_part: Interactions, config: Config, place: Place = Place()) -> Choice:
@@ -68,54 +171,211 @@ def choose_steps(train_part: Interactions, config: Config, place: Place = Place(
     Without a validation part, with fewer than 10 users in it, or with too little left beside it to train on, all epochs
     are run and `reason` says so.
     """
-    if not config.split.validation_share:
-        return Choice(None, [], f"all {config.training.epochs} epochs: split.validation_share is 0")
+    everything = f"all {config.training.epochs} epochs"
     try:
-        parts = split_validation(train_part, config.split, config.training.seed)
+        judge = build_judge(train_part, config)
     except InputError as error:
-        return Choice(None, [], f"all {config.training.epochs} epochs: no validation part ({error.found})")
-    targets = find_targets(parts.train, parts.test)
-    judged = np.flatnonzero((targets.sizes > 0) & (parts.train.to_bags().sizes > 0))
-    if len(judged) < _LEAST_USERS:
-        return Choice(None, [], f"all {config.training.epochs} epochs: only {len(judged)} users to validate on")
-    rng = np.random.default_rng(config.training.seed)
-    if len(judged) > config.training.validation_users:
-        judged = np.sort(rng.choice(judged, config.training.validation_users, replace=False))
-    seen, wanted = parts.train.to_bags().take(judged), targets.take(judged)
-    known = parts.train.count_users() > 0
-
-    def measure(queries: NDArray[np.float32], candidates: NDArray[np.float32]) -> NDArray[np.float64]:
-        _check_finite(queries, candidates)
-        return judge_model(queries, candidates, seen, wanted, (VALIDATION_K,), known)[f"recall@{VALIDATION_K}"]
-
+        judge = f"no validation part ({error.found})"
+    if isinstance(judge, str):
+        return Choice(None, [], f"{everything}: {judge}")
     try:
-        trained = train(parts.train, config, hooks=place.build_hooks(Validation(judged, measure)))
+        trained = train(judge.train, config, hooks=place.build_hooks(judge.validation))
     except InputError as error:  # without the validation part too little is left
-        return Choice(None, [], f"all {config.training.epochs} epochs: nothing to validate ({error.found})")
-    chosen = next(entry for entry in trained.history if entry["step"] == trained.n_steps)
-    reason = f"epoch {chosen['epoch']}: recall@{VALIDATION_K} {chosen['recall']:.4f} of {len(judged):,} users, "
-    best = max(entry["recall"] for entry in trained.history if "recall" in entry)
-    reason += "the best" if chosen["recall"] == best else f"not worse than the best ({best:.4f}) by more than chance"
+        return Choice(None, [], f"{everything}: nothing to validate ({error.found})")
+    reason = describe_stop(trained.history, trained.n_steps, len(judge.user_rows))
     return Choice(trained.n_steps, trained.history, reason, trained.n_planned)
 
 
 def fit(interactions: Interactions, config: Config, choice: Choice, place: Place = Place()) -> Fit:
     """Train on all of `interactions` as chosen, and encode every user and item. Raises RefusedError for NaN vectors."""
-    trained: Trained = train(
-        interactions, config, n_steps=choice.n_steps, n_planned=choice.n_planned, hooks=place.build_hooks()
-    )
-    users = np.arange(interactions.n_users)
-    queries = encode_queries(trained.model, interactions.to_bags(), users)
-    candidates = encode_candidates(trained.model)
-    _check_finite(queries, candidates)
-    return Fit(trained.model, queries, candidates, trained.history)
+    trained = train(interactions, config, n_steps=choice.n_steps, n_planned=choice.n_planned, hooks=place.build_hooks())
+    return _encode(trained.model, interactions, trained.history)
 
 
-def _check_finite(*tables: NDArray[np.float32]) -> None:
-    n_broken = sum(int((~np.isfinite(vectors).all(axis=1)).sum()) for vectors in tables)
-    if n_broken:
-        raise RefusedError(
-            "training diverged",
-            [f"{n_broken:,} vectors hold NaN or infinity"],
-            DIVERGED_REMEDY,
+def _encode(model: Model, interactions: Interactions, history: list[dict[str, Any]]) -> Fit:
+    queries = encode_queries(model, interactions.to_bags(), np.arange(interactions.n_users))
+    candidates = encode_candidates(model)
+    check_finite(queries, candidates)
+    return Fit(model, queries, candidates, history)
+
+
+def _list_kinds(judge: Judge, config: Config) -> list[str]:
+    """The towers to try: in order only where the log has one."""
+    ordered = judge.train.timed or config.split.by == "leave_last"
+    return [kind for kind in config.recipe.towers if kind != SEQUENCE or ordered]
+
+
+def _choose_temperature(judge: Judge, config: Config, place: Place) -> tuple[list[str], list[str]]:
+    """The settings of a tower with the best temperature of short trainings, and the reason.
+
+    The ladder is climbed from its middle for as long as it gets better, so that most rungs need no training.
+    """
+    recipe, keep = config.recipe, config.recipe.keep
+    temperatures = sorted(recipe.temperatures)
+    if "model.temperature" in keep or len(temperatures) < 2 or not {BAG, SEQUENCE} & set(recipe.towers):
+        return _describe_bag(config, temperatures[0]), []
+    least = config.training.least_steps * recipe.screen_epochs // recipe.bag_epochs
+    short = free_settings({"training.epochs": recipe.screen_epochs, "training.least_steps": least}, keep)
+    found: dict[float, Figures] = {}
+
+    def measure(place_of: int) -> float:
+        """How good the temperature at a place of the ladder is; below every other beyond its ends."""
+        if not 0 <= place_of < len(temperatures):
+            return -1.0
+        temperature = temperatures[place_of]
+        if temperature not in found:
+            own = apply_settings(config, [*_describe_bag(config, temperature), *short])
+            shown = Place(place.name(f"temperature {temperature:g}").progress)
+            model = train(judge.train, own, hooks=shown.build_hooks()).model
+            found[temperature] = judge_vectors(judge, judge.encode(model))
+        return found[temperature].value
+
+    at = (len(temperatures) - 1) // 2
+    try:
+        direction = 1 if measure(at + 1) > measure(at) else -1
+        while measure(at + direction) > measure(at):
+            at += direction
+    except InputError:  # nobody holds a pair: the trials will say so
+        return _describe_bag(config, temperatures[at]), []
+    figures = ", ".join(f"{temperature:g}: {found[temperature].recall:.4f}" for temperature in sorted(found))
+    reason = f"temperature {temperatures[at]:g}: best recall@{VALIDATION_K} after {recipe.screen_epochs} epochs"
+    return _describe_bag(config, temperatures[at]), [f"{reason} ({figures})"]
+
+
+def _describe_bag(config: Config, temperature: float) -> list[str]:
+    """The settings of a tower that knows no order: see docs/recipe.md for the figures behind each."""
+    recipe = config.recipe
+    settings = {
+        "model.tied": True,
+        "model.user_weight": 0.0,
+        "model.temperature": temperature,
+        "training.epochs": recipe.bag_epochs,
+        "training.learning_rate": recipe.bag_learning_rate,
+        "training.batch_users": 256,
+    }
+    return free_settings(settings, recipe.keep)
+
+
+def _try(
+    kind: str, judge: Judge, config: Config, settings: Sequence[str], place: Place
+) -> tuple[_Trial | None, str, list[dict[str, Any]]]:
+    """Fit one kind of tower to the judge's part; None where it cannot be, and why."""
+    if kind == LINEAR:
+        return _try_linear(judge, config)
+    own_settings = list(settings)
+    if kind == SEQUENCE:
+        recipe = config.recipe
+        own_settings += free_settings(
+            {
+                "model.history": "transformer",
+                "sampling.positives": "next",
+                "sampling.voice_power": 1.0,
+                "training.moments": "all",
+                "model.dropout": recipe.sequence_dropout,
+                "training.epochs": recipe.sequence_epochs,
+                "training.learning_rate": recipe.sequence_learning_rate,
+                "training.batch_users": config.training.batch_users,
+            },
+            recipe.keep,
         )
+    own = apply_settings(config, own_settings)
+    try:
+        trained = train(judge.train, own, hooks=place.name(kind).build_hooks(judge.validation))
+    except InputError as error:
+        return None, f"{kind} tower: left out ({error.found})", []
+    vectors = judge.encode(trained.model)
+    divisor = float(trained.model.temperature.detach())
+    figures, unit = judge_vectors(judge, vectors), measure_scale(vectors, divisor)
+    member = Member(kind, own_settings, trained.n_steps, trained.n_planned, 1.0)
+    reason = f"{kind} tower: {figures.describe()}; {describe_stop(trained.history, trained.n_steps, len(vectors[0]))}"
+    return _Trial(member, vectors, figures, divisor, unit), reason, trained.history
+
+
+def _try_linear(judge: Judge, config: Config) -> tuple[_Trial | None, str, list[dict[str, Any]]]:
+    recipe, n_items = config.recipe, judge.train.n_items
+    if n_items > recipe.most_linear_items:
+        return None, f"closed form: left out, {n_items:,} items are more than {recipe.most_linear_items:,}", []
+    best: _Trial | None = None
+    said = []
+    for ridge in recipe.ridges:
+        member = Member(LINEAR, free_settings({"recipe.ridges": [ridge]}, ()), None, None, 1.0)
+        vectors = judge.encode(_fit_linear(judge.train, apply_settings(config, member.settings), member))
+        figures = judge_vectors(judge, vectors)
+        said.append(f"{ridge:g}: {figures.recall:.4f}")
+        if best is None or figures.value > best.figures.value:
+            best = _Trial(member, vectors, figures, 1.0, measure_scale(vectors, 1.0))
+    assert best is not None, "there is at least one ridge"
+    return best, f"closed form: {best.figures.describe()}; best of ridges ({', '.join(said)})", []
+
+
+def _fit_linear(interactions: Interactions, config: Config, member: Member) -> TwoTowers:
+    assert member.kind == LINEAR
+    return fit_linear(interactions, config.model, config.recipe.ridges[0], config.recipe.user_power)
+
+
+def _choose_blend(judge: Judge, config: Config, trials: Sequence[_Trial]) -> tuple[tuple[Member, ...], list[str]]:
+    """The best model, and every other one that gains beside it."""
+    ranked = sorted(trials, key=lambda trial: -trial.figures.value)
+    chosen, weights, best = [ranked[0]], [1.0 / ranked[0].unit], ranked[0].figures
+    reasons = [f"{ranked[0].member.kind}: the best by itself"] if len(ranked) > 1 else []
+    for trial in ranked[1:]:
+        tried: dict[float, Figures] = {}
+        for weight in config.recipe.blend_weights:
+            joint = [*chosen, trial]
+            scales = [w / t.divisor for w, t in zip([*weights, weight / trial.unit], joint, strict=True)]
+            joined, compressed = blend_vectors([t.vectors for t in joint], scales, config.model.dim)
+            tried[weight] = judge_vectors(judge, (compressed.encode(joined), compressed.candidates))
+        if not tried:
+            continue
+        weight = max(tried, key=lambda w: tried[w].value)
+        gained = tried[weight].value - best.value
+        if tried[weight].is_better(best):
+            chosen.append(trial)
+            weights.append(weight / trial.unit)
+            best = tried[weight]
+            reasons.append(f"{trial.member.kind} joins with weight {weight:g}: {best.describe()} ({gained:+.4f})")
+        else:
+            reasons.append(f"{trial.member.kind} stays out: the blend gains {gained:+.4f}, no more than chance")
+    members = [
+        Member(t.member.kind, t.member.settings, t.member.n_steps, t.member.n_planned, weight)
+        for t, weight in zip(chosen, weights, strict=True)
+    ]
+    return tuple(members), reasons
+
+
+def _cut_to_budget(judge: Judge, config: Config, n_events: int) -> tuple[Config, list[str]]:
+    """Fewer epochs where the plan would take more than the budget. By a nominal pace, not the clock: the same data and
+    settings give the same plan on every machine."""
+    planned = _estimate_seconds(judge, config, n_events)
+    share = config.recipe.budget_seconds / planned
+    said = f"budget: {planned:,.0f} of {config.recipe.budget_seconds:,.0f} nominal seconds"
+    if share >= 1:
+        return config, [said]
+    share = max(share, _LEAST_CUT)
+    whole = {
+        "training.least_steps": config.training.least_steps,
+        "recipe.bag_epochs": config.recipe.bag_epochs,
+        "recipe.screen_epochs": config.recipe.screen_epochs,
+        "recipe.sequence_epochs": config.recipe.sequence_epochs,
+    }
+    cut = {name: max(1, int(value * share)) for name, value in whole.items()}
+    return apply_settings(config, free_settings(cut, config.recipe.keep)), [f"{said}: {share:.0%} of the epochs"]
+
+
+def _estimate_seconds(judge: Judge, config: Config, n_events: int) -> float:
+    """Nominal seconds of choosing and of one fit."""
+    training, recipe, n_items = config.training, config.recipe, judge.train.n_items
+    kinds = _list_kinds(judge, config)
+    n_users = int(np.count_nonzero(np.diff(judge.train.offsets) >= 2))
+    steps = -(-n_users // training.batch_users)
+    offered = min(config.sampling.n_negatives, n_items)
+    queries = min(training.batch_users, n_users)
+    bag = steps * (_STEP_SECONDS + queries * offered * config.model.dim * _PRODUCT_SECONDS)
+    sequence = bag + n_events * (offered * _PRODUCT_SECONDS + _PLACE_SECONDS) * config.model.dim
+    epochs = max(recipe.bag_epochs, training.least_steps / max(1, steps))
+    screen = epochs * recipe.screen_epochs / recipe.bag_epochs * 3  # most often three rungs of the ladder
+    total = screen * bag + 2 * epochs * bag * (BAG in kinds)
+    total += 2 * recipe.sequence_epochs * sequence * (SEQUENCE in kinds)
+    if LINEAR in kinds and n_items <= recipe.most_linear_items:
+        total += (len(recipe.ridges) + 1) * 4e-10 * n_items**3
+    return total

@@ -57,9 +57,9 @@ def write_reports(
         },
         ingest=ingest,
         audit=train["audit_lines"],
-        choice=train["choice"],
+        choice="; ".join(train["choice"]),
         evaluation=Evaluation.load(read_json(folder / "evaluation.json")).dump(),
-        training=train["validation"] or train["evaluated"],
+        training=_list_course(train),
         popularity=popularity.tolist(),
         health=facts.health,
         index=asdict(index) | {"ann_recall": facts.ann_recall},
@@ -69,6 +69,12 @@ def write_reports(
     )
     write_text(folder / "report.html", render_report(data))
     write_text(folder / "model_card.md", render_model_card(data))
+
+
+def _list_course(train: dict[str, Any]) -> list[dict[str, Any]]:
+    """The epochs of one training: of the first tower that was validated, or of the evaluated fit."""
+    entries: list[dict[str, Any]] = train["validation"] or train["evaluated"]
+    return [entry for entry in entries if entry.get("tower") == entries[0].get("tower")]
 
 
 def _choose_samples(

@@ -119,6 +119,9 @@ class SamplingConfig(Section):
     most_items_per_user: Annotated[int, Field(ge=2)] = Field(
         256, description="Items of a user drawn for one batch, evenly; bounds heavy users (next: see history_length)."
     )
+    voice_power: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.5, description="A user's n positives weigh n to this power together. 1: every event alike; 0: every user."
+    )
     negatives: Literal["popularity", "uniform", "in_batch", "mixed", "hard"] = Field(
         "popularity",
         description="Where negatives come from: drawn by popularity or uniformly; the positives of the batch's other "
@@ -213,6 +216,10 @@ class TrainingConfig(Section):
     schedule: Literal["linear", "cosine", "constant"] = Field(
         "linear", description="How the step size falls to 0 at the last step; constant: it does not."
     )
+    moments: Literal["touched", "all"] = Field(
+        "touched",
+        description="Rows of a table that a step moves: those it touched, or all, by the momentum they have.",
+    )
     warmup_share: Share = Field(0.0, description="Share of the steps over which the step size rises first.")
     clip_norm: Annotated[float, Field(ge=0)] = Field(
         0.0, description="Gradients longer than this, all taken together, are shortened to it. 0: never."
@@ -229,6 +236,56 @@ class TrainingConfig(Section):
     n_threads: int = Field(0, ge=0, description="Threads of torch. 0: one for each core that may be used.")
     checkpoint_seconds: Annotated[float, Field(ge=0)] = Field(
         30.0, description="Seconds between checkpoints, from which a killed run goes on. 0: none."
+    )
+
+
+class RecipeConfig(Section):
+    """What is chosen on the validation part of the training events, and the time that may take."""
+
+    search: bool = Field(
+        True, description="Choose towers, temperature and blend; false: one model with the settings as they stand."
+    )
+    towers: tuple[Literal["bag", "sequence", "linear"], ...] = Field(
+        ("bag", "sequence", "linear"),
+        min_length=1,
+        strict=False,
+        description="Towers to choose from and to blend: without and with the order of a history, and the closed form.",
+    )
+    temperatures: tuple[Annotated[float, Field(ge=0.001, le=10)], ...] = Field(
+        (0.07, 0.1, 0.14, 0.2), min_length=1, strict=False, description="Temperatures to choose from."
+    )
+    screen_epochs: Count = Field(6, description="Epochs of the short trainings that compare temperatures.")
+    bag_epochs: Count = Field(30, description="training.epochs of a tower that knows no order.")
+    bag_learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.02, description="training.learning_rate of a tower that knows no order."
+    )
+    sequence_epochs: Count = Field(30, description="training.epochs of a tower that reads in order.")
+    sequence_learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.005, description="training.learning_rate of a tower that reads in order."
+    )
+    sequence_dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.3, description="model.dropout of a tower that reads in order."
+    )
+    ridges: tuple[Annotated[float, Field(gt=0, le=1e9)], ...] = Field(
+        (50.0, 150.0, 450.0), min_length=1, strict=False, description="Ridges of the closed form to choose from."
+    )
+    user_power: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.3, description="A user counts in the closed form with their number of items to minus this power."
+    )
+    most_linear_items: Count = Field(
+        15_000, description="Larger catalogs get no closed form: it takes items² memory and items³ time."
+    )
+    blend_weights: tuple[Annotated[float, Field(gt=0, le=1000)], ...] = Field(
+        (0.25, 0.5, 1.0, 2.0, 4.0),
+        strict=False,
+        description="Weights to try of one more tower in a blend. Empty: none.",
+    )
+    budget_seconds: Annotated[float, Field(gt=0)] = Field(
+        1200.0,
+        description="Nominal seconds on two cores that choosing and training one fit may take; epochs are cut to suit.",
+    )
+    keep: tuple[str, ...] = Field(
+        (), strict=False, description="Settings that are kept whatever validation says; those that are given, too."
     )
 
 

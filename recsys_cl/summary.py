@@ -124,14 +124,27 @@ def describe_benchmark(figures: dict[str, Any]) -> str:
     """The figures, one a line."""
     metrics = [f"{name:<14} {value:.4f}" for name, value in figures.items() if "@" in name]
     facts = ("n_users", "n_items", "n_train", "n_users_judged", "n_test_unknown")
+    k = max(int(name.partition("@")[2]) for name in figures if name.startswith("recall@") and name[7:].isdigit())
+    slices = [["", "users", f"recall@{k}", f"item-kNN recall@{k}", f"ndcg@{k}"]]
+    for name, part in figures["slices"].items():
+        if part["n_users"]:
+            values = (part[f"{which}@{k}"] for which in ("recall", "item_knn_recall", "ndcg"))
+            slices.append([name, f"{part['n_users']:,}", *(f"{value:.4f}" for value in values)])
+    samplers = [["sampler", "negatives", "bias", "of which chance", "spread"]]
+    for test in figures.get("samplers", ()):
+        values = (test[name] for name in ("bias", "floor", "spread"))
+        samplers.append([test["sampler"], f"{test['n_negatives']:,}", *(f"{value:.4f}" for value in values)])
     return "\n".join(
         [
             *metrics,
             f"{'trained in':<14} {figures['train_seconds']:.1f} s, evaluated in {figures['evaluate_seconds']:.1f} s, "
             f"peak memory {figures['peak_rss_bytes'] / 2**20:,.0f} MiB",
             *(f"{name:<14} {figures[name]:,}" for name in facts),
-            f"{'chosen':<14} {figures['settings']['chosen_because']}",
+            *(f"{'chosen' if not n else '':<14} {why}" for n, why in enumerate(figures["settings"]["chosen_because"])),
             f"{'vectors':<14} sha256 {figures['embeddings_sha256']}",
+            "",
+            format_table(slices),
+            *(["", format_table(samplers)] if len(samplers) > 1 else []),
         ]
     )
 
@@ -155,7 +168,8 @@ def _describe_ingest(report: dict[str, Any], folder: Path) -> str:
 
 
 def _describe_train(train: dict[str, Any]) -> str:
-    return "\n".join([*train["audit_lines"], f"training: {train['choice']}"])
+    reasons = [f"{'training:' if not n else ' ' * 9} {reason}" for n, reason in enumerate(train["choice"])]
+    return "\n".join([*train["audit_lines"], *reasons])
 
 
 def _describe_beyond(metrics: dict[str, Any], k: int) -> str:

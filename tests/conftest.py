@@ -93,6 +93,7 @@ def tiny_config(tiny_sample: Path) -> Config:
             | {"log": str(tiny_sample / "events.csv")},
             "model": {"dim": 8},
             "training": {"epochs": 3, "validate_every": 1, "batch_users": 32, "n_threads": 1, "least_steps": 0},
+            "recipe": {"search": False},
             "evaluation": {"n_resamples": 100},
             "publishing": {"require_gain": False, "least_effective_rank": 0.0},
         }

@@ -30,6 +30,7 @@ TOP = [
     "runs",
     "interrupts",
     "recipe",
+    "trials",
     "fits",
     "comparing",
     "reporting",

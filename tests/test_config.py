@@ -35,6 +35,12 @@ OTHER: dict[tuple[str, str], Any] = {
     ("loss", "kind"): "bpr",
     ("training", "schedule"): "cosine",
     ("training", "precision"): "bfloat16",
+    ("training", "moments"): "all",
+    ("recipe", "towers"): ("linear",),
+    ("recipe", "temperatures"): (0.3,),
+    ("recipe", "ridges"): (7.0, 70.0),
+    ("recipe", "blend_weights"): (1.5,),
+    ("recipe", "keep"): ("model.temperature",),
     ("evaluation", "ks"): (3, 30),
     ("index", "kind"): "hnsw",
     ("export", "what"): ("neighbors", "recommendations"),
@@ -69,7 +75,14 @@ def test_every_setting_goes_through_a_file_the_command_line_and_json(tmp_path: P
     assert apply_settings(Config(), [f"{section}.{key}={format_value(value)}"]) == read
     assert build_config(read.dump()) == read
     assert build_config(read.model_dump()) == read
-    others = {place: getattr(getattr(read, place[0]), place[1]) for place in KEYS if place != (section, key)}
+    told = section in ("sampling", "model", "loss", "training")
+    if key != "keep":
+        assert read.recipe.keep == ((f"{section}.{key}",) if told else ()), "what is given is kept by the recipe"
+    others = {
+        place: getattr(getattr(read, place[0]), place[1])
+        for place in KEYS
+        if place not in ((section, key), ("recipe", "keep"))
+    }
     assert others == {place: DEFAULTS[place[0]][place[1]] for place in others}
     dump_json(read.dump())
 
@@ -82,7 +95,7 @@ def test_the_fingerprint_depends_on_every_setting_but_not_on_the_store(section: 
 
 
 def test_the_sections_are_those_that_are_promised() -> None:
-    promised = "ingest split sampling model loss training evaluation index publishing export images"
+    promised = "ingest split sampling model loss training recipe evaluation index publishing export images"
     assert list(Config.model_fields) == promised.split()
     assert Config().training.seed == 0
 
@@ -102,7 +115,7 @@ def test_a_configuration_cannot_be_changed() -> None:
 @pytest.mark.parametrize(
     ("values", "parts"),
     [
-        ({"schooling": {}}, ["no setting 'schooling'", "training, evaluation"]),
+        ({"schooling": {}}, ["no setting 'schooling'", "training, recipe, evaluation"]),
         ({"training": {"epoch": 3}}, ["no setting 'training.epoch'", "seed, epochs, "]),
         ({"training": {"epochs": 0}}, ["training.epochs is 0", "greater than or equal to 1"]),
         ({"training": {"epochs": "many"}}, ["training.epochs is 'many'", "valid integer"]),

@@ -125,7 +125,7 @@ def test_a_run_killed_in_training_publishes_the_very_vectors_of_one_that_was_not
     moments: list[Callable[[], bool]] = [
         lambda: reached("choosing", 60),
         lambda: reached("choosing", 240),
-        lambda: (run[0] / "work" / "choice.json").exists(),
+        lambda: (run[0] / "work" / "plan.json").exists(),
         lambda: reached("evaluated", 150),
         lambda: (run[0] / "work" / "evaluated.json").exists(),
         lambda: reached("published", 200),

@@ -76,6 +76,6 @@ def test_a_learned_temperature_is_told_step_by_step(store: Path) -> None:
         steps = [line for line in lines if "temperature" in line]
         assert [line["step"] for line in steps] == list(range(1, len(steps) + 1)), path.name
         assert len({line["temperature"] for line in steps}) == len(steps), "it is learned"
-        assert path.name != "published.jsonl" or len(steps) == told["n_steps"]
+        assert path.name != "published.jsonl" or len(steps) == told["members"][0]["n_steps"]
     assert max(len(path.read_text().splitlines()) for path in (run / "steps").iterdir()) > 3
     assert told["audit"]["n_users_paired"] > 10

@@ -106,7 +106,7 @@ def test_events_after_the_cut_change_the_metrics_and_the_published_fit_but_not_t
         assert evaluated[0] == evaluated[1]
         assert published[0] != published[1]
         assert evaluated[0] != published[0]
-    for name in ("n_steps", "choice"):
+    for name in ("members", "choice"):
         assert ours.read("train")[name] == theirs.read("train")[name]
     figures = [outcome.read("evaluation")["metrics"]["model"]["ndcg@20"]["value"] for outcome in (ours, theirs)]
     assert figures[0] != figures[1]
@@ -325,7 +325,7 @@ def test_every_stage_tells_how_far_it_is(tiny_config: Config, tmp_path: Path) ->
         told[what] = done / total if total else 0.0
 
     run_all(create_run(tmp_path, tiny_config), progress=tell)
-    training = [f"training, {name}" for name in ("choosing epochs", "evaluated fit", "published fit")]
+    training = [f"training, {name}" for name in ("choosing", "evaluated fit", "published fit")]
     assert {"reading", "evaluate", "publish", *training} <= set(told)
     assert [told[what] for what in ("reading", "evaluate", "publish", *training[1:])] == [1.0] * 5
 

@@ -54,8 +54,21 @@ class RowTable(nn.Module):
         """The gradients of what was gathered since the last update; changing them changes the update."""
         return [taken.grad for _, taken in self._gathered if taken.grad is not None]
 
-    def update(self, step: int, learning_rate: float, weight_decay: float) -> None:
-        """Adam on what was gathered since the last update; `step` counts from 1."""
+    def take_gradient(self) -> Tensor:
+        """The gradient of the whole table [n_rows, dim], of what was gathered since the last update, and forget it."""
+        whole = torch.zeros_like(self.table)
+        for rows, taken in self._gathered:
+            if taken.grad is not None:
+                whole.index_add_(0, rows, taken.grad)
+        self._gathered.clear()
+        return whole
+
+    def update(self, step: int, learning_rate: float, weight_decay: float, every_row: bool = False) -> None:
+        """Adam on what was gathered since the last update, or on the whole table; `step` counts from 1."""
+        if every_row:
+            gradient = self.take_gradient()
+            move_by_adam(self.table, gradient, (self.first, self.second), step, learning_rate, weight_decay)
+            return
         for rows, taken in self._gathered:
             if taken.grad is None:
                 continue

@@ -178,5 +178,6 @@ def build_history(dim: int, config: ModelConfig, generator: torch.Generator) -> 
             if name.endswith("bias.weight") or (weight.dim() == 1 and not name.endswith("weight")):
                 weight.zero_()  # a bias
             elif weight.dim() > 1:
-                nn.init.xavier_uniform_(weight, generator=generator)
+                bound = weight.shape[1] ** -0.5
+                nn.init.uniform_(weight, -bound, bound, generator=generator)
     return history

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from recsys_cl.bags import Bags
+from recsys_cl.bags import Bags, expand_ranges
 from recsys_cl.config import ModelConfig
 from recsys_cl.model.encoders import IdEncoder, RowTable, normalize
 from recsys_cl.model.histories import LEAST_WEIGHT, MeanHistory, build_history, sum_bags
@@ -26,6 +26,7 @@ from recsys_cl.model.scores import count_taste_floats, widen_candidates, widen_q
 from recsys_cl.sampling.batches import Batch
 
 _LOG_TEMPERATURES = (math.log(0.001), math.log(10.0))
+_LENGTHS = np.ceil(3 * 1.4 ** np.arange(25))  # 3, 5, 6, 9, 12, …: bags of one group are padded to its longest
 _SPREAD = 0.1  # spread of fresh embeddings; only directions matter to the cosine, but small vectors turn faster
 
 
@@ -128,9 +129,7 @@ class TwoTowers(nn.Module):
             summed = sum_bags(vectors, bags, weights * counts[items])
             states = summed / torch.from_numpy(np.maximum(totals, 1e-30)).to(vectors.dtype).unsqueeze(1)
             return cast(Tensor, self.query_tower(states, users))
-        padded, filled = _pad(vectors * counts.unsqueeze(1), items, weights, bags.sizes)
-        states = history(*padded)  # [b, L, d]
-        states = states[filled] if every_place else _take_last(states, padded[1])
+        states = _read_padded(history, vectors * counts.unsqueeze(1), bags, every_place)
         return cast(Tensor, self.query_tower(states, users))
 
     def compute_logits(self, batch: Batch, precision: str = "float32") -> Logits:
@@ -203,6 +202,27 @@ class PublishedCandidateTower(nn.Module):
         """vectors [n, d], log_popularity [n] -> candidates [n, dim]."""
         taste = widen_candidates(self.encoder(vectors), self.score, with_length=False)
         return torch.cat((taste, (self.scale * log_popularity).unsqueeze(1)), dim=1)
+
+
+def _read_padded(history: nn.Module, vectors: Tensor, bags: Bags, every_place: bool) -> Tensor:
+    """States [n, d] of each place, or of each bag, over vectors [t, d]. Bags of like length are padded together: most
+    bags are short, and one long one would make padding of nearly everything."""
+    group_of = np.searchsorted(_LENGTHS, bags.sizes)
+    groups = [np.flatnonzero(group_of == group) for group in np.unique(group_of)] or [np.zeros(0, dtype=np.int64)]
+    states = [_read_group(history, vectors, bags.take(rows), every_place) for rows in groups]
+    if len(groups) == 1:
+        return states[0]
+    rows = np.concatenate(groups)
+    places = expand_ranges(bags.offsets[rows], bags.sizes[rows]) if every_place else rows
+    return torch.cat(states).index_select(0, torch.from_numpy(np.argsort(places)))
+
+
+def _read_group(history: nn.Module, vectors: Tensor, bags: Bags, every_place: bool) -> Tensor:
+    items = torch.from_numpy(bags.item_rows).long()
+    weights = torch.from_numpy(np.ascontiguousarray(bags.weights)).to(vectors.dtype)
+    padded, filled = _pad(vectors, items, weights, bags.sizes)
+    states = history(*padded)  # [b, L, d]
+    return cast(Tensor, states[filled]) if every_place else _take_last(states, padded[1])
 
 
 def _pad(

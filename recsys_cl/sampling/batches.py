@@ -81,9 +81,12 @@ class BatchDrawer:
         users = self._order[1][start : start + self._batch_users]
         return self.draw_for(users, np.random.default_rng([self._seed, _BATCH, step]))
 
-    def draw_for(self, user_rows: NDArray[np.int64], rng: np.random.Generator) -> Batch:
-        """A batch of these users, all of them with a pair."""
+    def draw_for(
+        self, user_rows: NDArray[np.int64], rng: np.random.Generator, of_negatives: np.random.Generator | None = None
+    ) -> Batch:
+        """A batch of these users, all of them with a pair; of_negatives: another stream of chance for the negatives."""
         pairs = draw_pairs(self.source, user_rows, rng)
+        rng = rng if of_negatives is None else of_negatives
         n_users = len(self.source.user_rows)
         share = max(len(user_rows) - 1, 1) / max(n_users - 1, 1)
         hard = None if self.hard is None else self.hard.take(user_rows).item_rows

@@ -7,9 +7,10 @@ the positive of the bag of all that came before it (as in SASRec; Kang and McAul
 
 Nothing is materialized beyond the batch: some 50 bytes an item of its users; windows take 32 bytes an event, once.
 
-A positive's weight is that of its event over the mean of all. A user's n expected positives weigh √n together: between
-one vote a user and one vote an event. Of a user with more items than a batch draws, each is as likely to be drawn, and
-weighs so much more that its expected weight is what it is without that bound (Horvitz and Thompson, JASA 1952).
+A positive's weight is that of its event over the mean of all. A user's n expected positives weigh n^voice_power
+together, √n by default: between one vote a user and one vote an event. Of a user with more items than a batch draws,
+each is as likely to be drawn, and weighs so much more that its expected weight is what it is without that bound
+(Horvitz and Thompson, JASA 1952).
 """
 
 from __future__ import annotations
@@ -116,7 +117,8 @@ def _draw_rest(drawn: _Drawn, user_rows: NDArray[np.int64], config: SamplingConf
     moved = starts[lone] + (rng.random(len(lone)) * sizes[lone]).astype(np.int64)
     in_bag[moved] = n_bag[lone] == 0
     n_bag[lone] += np.where(n_bag[lone] == 0, 1, -1)
-    voices = np.sqrt(expect_positives(drawn.full, config, bounded=False)) / expect_positives(drawn.full, config)
+    n_expected = expect_positives(drawn.full, config, bounded=False)
+    voices = n_expected**config.voice_power / expect_positives(drawn.full, config)
     scale = np.repeat(voices, sizes - n_bag).astype(np.float32)
     positives = _gather(drawn.item_rows, drawn.positive_weights, places[~in_bag], sizes - n_bag)
     positives.weights[:] *= scale
@@ -139,7 +141,7 @@ def _draw_next(drawn: _Drawn, user_rows: NDArray[np.int64], config: SamplingConf
     sizes = ends - begins  # of bag and positives alike
     first = expand_ranges(np.cumsum(drawn.full) - drawn.full + begins, sizes)
     louder = np.where(long, (targets + most - 1) / most, 1.0)
-    scale = np.repeat(louder / np.sqrt(targets), sizes).astype(np.float32)
+    scale = np.repeat(louder * targets ** (config.voice_power - 1.0), sizes).astype(np.float32)
     weights = drawn.positive_weights[first + 1] * scale
     positives = Bags(np.arange(len(first) + 1), drawn.item_rows[first + 1], weights)
     bags = _gather(drawn.item_rows, drawn.bag_weights, first, sizes)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import cast
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from recsys_cl.bags import Bags
+from recsys_cl.model.blend import Blend, Compressed, compress
 from recsys_cl.model.scores import widen_queries
 from recsys_cl.model.towers import PublishedCandidateTower, TwoTowers
 
@@ -14,27 +18,63 @@ _BLOCK_BAGS = 8192
 _BLOCK_FLOATS = 1 << 24  # of padded bags: 64 MiB
 
 
+Model = TwoTowers | Blend
+
+
+def build_blend(
+    members: Sequence[TwoTowers], weights: Sequence[float], dim: int, bags: Bags, user_rows: NDArray[np.int64]
+) -> Blend:
+    """Blend the logits of members, each by its weight, in `dim` floats that suit the queries of `bags` [n_users]."""
+    compressed = blend_vectors(
+        [(encode_queries(m, bags, user_rows), encode_candidates(m)) for m in members],
+        [w / float(m.temperature.detach()) for m, w in zip(members, weights, strict=True)],
+        dim,
+    )[1]
+    return Blend(members, weights, compressed)
+
+
+def blend_vectors(
+    members: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]], weights: Sequence[float], dim: int
+) -> tuple[NDArray[np.float32], Compressed]:
+    """The taste vectors of (queries, candidates) side by side, and what brings weight × score, summed, to `dim`."""
+    joined = np.concatenate([queries[:, :-1] for queries, _ in members], axis=1)
+    scaled = [w * candidates[:, :-1] for w, (_, candidates) in zip(weights, members, strict=True)]
+    popularity = sum(w * candidates[:, -1] for w, (_, candidates) in zip(weights, members, strict=True))
+    return joined, compress(joined, np.concatenate(scaled, axis=1).astype(np.float32), np.asarray(popularity), dim)
+
+
 @torch.no_grad()
-def encode_candidates(model: TwoTowers) -> NDArray[np.float32]:
+def encode_candidates(model: Model) -> NDArray[np.float32]:
     """Vectors of all items [n_items, dim]: taste, then the popularity float."""
+    if isinstance(model, Blend):
+        known: NDArray[np.float32] = model.candidates.numpy()
+        return known
     tower = PublishedCandidateTower(model.encoder, model.config, float(model.temperature.detach()))
     vectors: NDArray[np.float32] = tower(model.item_table.table, model.log_popularity).numpy()
     return vectors
 
 
 @torch.no_grad()
-def encode_bag_vectors(model: TwoTowers) -> NDArray[np.float32]:
-    """What the query tower takes of each item [n_items, bag_dim], weighted by `item_weights`."""
+def encode_bag_vectors(model: Model) -> NDArray[np.float32]:
+    """What the query tower takes of each item [n_items, bag_dim], weighted by `item_weights`; of a blend, what each
+    member takes, side by side."""
+    if isinstance(model, Blend):
+        return np.concatenate([encode_bag_vectors(member) for member in list_members(model)], axis=1)
     vectors: NDArray[np.float32] = (model.bag_table.table * model.item_weights.unsqueeze(1)).numpy()
     return vectors
 
 
 @torch.no_grad()
-def encode_queries(model: TwoTowers, bags: Bags, user_rows: NDArray[np.int64] | None) -> NDArray[np.float32]:
+def encode_queries(model: Model, bags: Bags, user_rows: NDArray[np.int64] | None) -> NDArray[np.float32]:
     """Vectors of queries [n_bags, dim]; user_rows [n_bags] are the users with a free embedding, None for strangers.
 
     A user without any event has no direction: the taste part is zero (or the free embedding), popularity decides.
     """
+    if isinstance(model, Blend):
+        if model.history_length is not None:
+            bags = bags.keep_last(model.history_length)
+        joined = np.concatenate([encode_queries(m, bags, user_rows)[:, :-1] for m in list_members(model)], axis=1)
+        return Compressed(model.mix.numpy(), model.shift.numpy(), model.candidates.numpy()).encode(joined)
     training = model.training
     model.eval()
     out = np.empty((len(bags), model.config.dim), dtype=np.float32)
@@ -48,6 +88,11 @@ def encode_queries(model: TwoTowers, bags: Bags, user_rows: NDArray[np.int64] | 
     out[:, -1] = 1.0
     model.train(training)
     return out
+
+
+def list_members(model: Model) -> list[TwoTowers]:
+    """The members of a blend, or the model itself."""
+    return [cast(TwoTowers, member) for member in model.members] if isinstance(model, Blend) else [model]
 
 
 def _list_blocks(model: TwoTowers, bags: Bags) -> list[NDArray[np.int64]]:

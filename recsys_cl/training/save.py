@@ -12,26 +12,38 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.export import Dim
 
+from recsys_cl.model.blend import Blend, PaddedBlend
 from recsys_cl.model.scores import count_taste_floats
-from recsys_cl.model.towers import PaddedQueryTower, PublishedCandidateTower, TwoTowers
+from recsys_cl.model.towers import PaddedQueryTower, PublishedCandidateTower
+from recsys_cl.training.encode import Model, list_members
 
 Inputs = dict[str, tuple[Tensor, int]]
 """Name of an input -> (an example, how many of its leading dimensions may vary)."""
 TOWERS = "towers.safetensors"
 
 
-def save_towers(model: TwoTowers, folder: Path) -> None:
-    """Write query_tower.onnx, candidate_tower.onnx and towers.safetensors into `folder`; some seconds."""
+def save_towers(model: Model, folder: Path) -> None:
+    """Write query_tower.onnx, candidate_tower.onnx and towers.safetensors into `folder`; some seconds.
+
+    The candidates of a blend are a table that is ready as it is; its candidate tower joins taste and popularity float.
+    """
     model.eval()
-    dim = count_taste_floats(model.config)
+    widths = [count_taste_floats(member.config) for member in list_members(model)]
+    query: nn.Module
+    candidate: nn.Module
+    if isinstance(model, Blend):
+        query, candidate, dim = PaddedBlend(model, widths), _Joined(), model.dim - 1
+    else:
+        query, dim = PaddedQueryTower(model.query_tower, model.config.score), widths[0]
+        candidate = PublishedCandidateTower(model.encoder, model.config, float(model.temperature.detach()))
     _save_onnx(
-        PaddedQueryTower(model.query_tower, model.config.score),
-        {"vectors": (torch.rand(2, 3, dim), 2), "weights": (torch.ones(2, 3), 2)},
+        query,
+        {"vectors": (torch.rand(2, 3, sum(widths)), 2), "weights": (torch.ones(2, 3), 2)},
         "query",
         folder / "query_tower.onnx",
     )
     _save_onnx(
-        PublishedCandidateTower(model.encoder, model.config, float(model.temperature.detach())),
+        candidate,
         {"vectors": (torch.rand(2, dim), 1), "log_popularity": (torch.rand(2), 1)},
         "candidate",
         folder / "candidate_tower.onnx",
@@ -39,12 +51,17 @@ def save_towers(model: TwoTowers, folder: Path) -> None:
     save_weights(model, folder)
 
 
-def save_weights(model: TwoTowers, folder: Path) -> None:
+class _Joined(nn.Module):
+    def forward(self, vectors: Tensor, log_popularity: Tensor) -> Tensor:
+        return torch.cat((vectors, log_popularity.unsqueeze(1)), dim=1)
+
+
+def save_weights(model: Model, folder: Path) -> None:
     """Write towers.safetensors alone, from which `load_towers` reads."""
     save_file({name: value.contiguous() for name, value in model.get_learned().items()}, folder / TOWERS)
 
 
-def load_towers(model: TwoTowers, folder: Path) -> None:
+def load_towers(model: Model, folder: Path) -> None:
     """Give a model of the same configuration, users and items what `save_towers` or `save_weights` wrote.
 
     Raises ValueError where names or shapes are those of another one.
