@@ -377,5 +377,5 @@ def _estimate_seconds(judge: Judge, config: Config, n_events: int) -> float:
     total = screen * bag + 2 * epochs * bag * (BAG in kinds)
     total += 2 * recipe.sequence_epochs * sequence * (SEQUENCE in kinds)
     if LINEAR in kinds and n_items <= recipe.most_linear_items:
-        total += (len(recipe.ridges) + 1) * 4e-10 * n_items**3
+        total += (len(recipe.ridges) + 1) * 4e-11 * n_items**3
     return total

@@ -273,7 +273,7 @@ class RecipeConfig(Section):
         0.3, description="A user counts in the closed form with their number of items to minus this power."
     )
     most_linear_items: Count = Field(
-        15_000, description="Larger catalogs get no closed form: it takes items² memory and items³ time."
+        8_000, description="Larger catalogs get no closed form: it takes items² memory and items³ time."
     )
     blend_weights: tuple[Annotated[float, Field(gt=0, le=1000)], ...] = Field(
         (0.25, 0.5, 1.0, 2.0, 4.0),
