@@ -88,6 +88,7 @@ def _measure(
         digest.update(EmbeddingTable(vectors, "query").hash().encode())
     settings = {name: config.dump()[name] for name in _SECTIONS}
     settings |= {"members": [asdict(member) for member in plan.members], "chosen_because": plan.reasons}
+    settings |= {"validation": plan.validation}
     found: dict[str, Any] = metrics | {
         "train_seconds": round(trained - started, 3),
         "choose_seconds": round(chosen - started, 3),

@@ -71,11 +71,13 @@ class Member:
 
 @dataclass(frozen=True)
 class Plan:
-    """What was chosen: members to fit and to blend; reasons, a line for each decision; histories of the trainings."""
+    """What was chosen: members to fit and to blend; reasons, a line for each decision; histories of the trainings;
+    validation: recall and ndcg at 20 of the whole, empty where towers were not compared."""
 
     members: tuple[Member, ...]
     reasons: list[str]
     histories: dict[str, list[dict[str, Any]]]
+    validation: dict[str, float]
 
     def dump(self) -> dict[str, Any]:
         """As JSON values."""
@@ -122,7 +124,7 @@ def choose_plan(train_part: Interactions, config: Config, place: Place = Place()
     if not isinstance(judge, Judge):
         choice = choose_steps(train_part, config, place)
         member = Member("given", [], choice.n_steps, choice.n_planned, 1.0)
-        return Plan((member,), [choice.reason], {"given": choice.history})
+        return Plan((member,), [choice.reason], {"given": choice.history}, {})
     config, reasons = _cut_to_budget(judge, config, train_part.n_events)
     settings, said = _choose_temperature(judge, config, place)
     reasons += said
@@ -136,9 +138,9 @@ def choose_plan(train_part: Interactions, config: Config, place: Place = Place()
             histories[kind] = history
     if not trials:
         choice = choose_steps(train_part, config, place)
-        return Plan((Member("given", [], None, None, 1.0),), [*reasons, choice.reason], {})
-    members, said = _choose_blend(judge, config, trials)
-    return Plan(members, reasons + said, histories)
+        return Plan((Member("given", [], None, None, 1.0),), [*reasons, choice.reason], {}, {})
+    members, figures, said = _choose_blend(judge, config, trials)
+    return Plan(members, reasons + said, histories, {"recall": figures.recall, "ndcg": figures.ndcg})
 
 
 def fit_plan(interactions: Interactions, config: Config, plan: Plan, place: Place = Place()) -> Fit:
@@ -313,7 +315,9 @@ def _fit_linear(interactions: Interactions, config: Config, member: Member) -> T
     return fit_linear(interactions, config.model, config.recipe.ridges[0], config.recipe.user_power)
 
 
-def _choose_blend(judge: Judge, config: Config, trials: Sequence[_Trial]) -> tuple[tuple[Member, ...], list[str]]:
+def _choose_blend(
+    judge: Judge, config: Config, trials: Sequence[_Trial]
+) -> tuple[tuple[Member, ...], Figures, list[str]]:
     """The best model, and every other one that gains beside it."""
     ranked = sorted(trials, key=lambda trial: -trial.figures.value)
     chosen, weights, best = [ranked[0]], [1.0 / ranked[0].unit], ranked[0].figures
@@ -340,7 +344,7 @@ def _choose_blend(judge: Judge, config: Config, trials: Sequence[_Trial]) -> tup
         Member(t.member.kind, t.member.settings, t.member.n_steps, t.member.n_planned, weight)
         for t, weight in zip(chosen, weights, strict=True)
     ]
-    return tuple(members), reasons
+    return tuple(members), best, reasons
 
 
 def _cut_to_budget(judge: Judge, config: Config, n_events: int) -> tuple[Config, list[str]]:

@@ -1,0 +1,154 @@
+"""Writes `benchmarks/quality/<data>.md`: ours over three seeds, and at other dims, beside peers that are fitted in the
+same run and figures that were published; then the default recipe with one part removed at a time, on validation.
+
+`python -m benchmarks.quality [data …] [--part figures|ablation]`; data lies in RECSYS_CL_DATA (default
+../shared/data). Each model is a process of its own: its seconds are those of training (choosing included), its memory
+the peak of the process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.contenders import ease
+from benchmarks.quality.peer import PEERS
+from benchmarks.quality.published import DATA, Data
+
+HERE = Path(__file__).parent
+SEEDS = (0, 1, 2)
+DIMS = (128, 256)
+PARTS = {
+    "the default": [],
+    "no blend: the best tower alone": ["recipe.blend_weights=[]"],
+    "no closed form": ['recipe.towers=["bag","sequence"]'],
+    "no tower without order": ['recipe.towers=["sequence","linear"]'],
+    "no tower with order": ['recipe.towers=["bag","linear"]'],
+    "the closed form alone": ['recipe.towers=["linear"]'],
+    "temperature .2 for all": ["recipe.temperatures=[0.2]"],
+    "no popularity in the score": ["model.popularity_weight=0.0"],
+    "untied tables": ["model.tied=false"],
+    "a free embedding of each user": ["model.user_weight=0.5"],
+    "batches of 512 users": ["training.batch_users=512"],
+    "a user's events weigh their root together (order)": ["sampling.voice_power=0.5"],
+    "momentum of touched rows alone (order)": ['training.moments="touched"'],
+}
+
+
+def main() -> None:
+    """Measure, and write the tables."""
+    arguments = [a for a in sys.argv[1:] if a in DATA] or list(DATA)
+    parts = [part for part in ("figures", "ablation") if part in sys.argv] or ["figures", "ablation"]
+    root = Path(os.environ.get("RECSYS_CL_DATA", "../shared/data"))
+    for data in arguments:
+        if not (root / data).exists():
+            print(f"{data}: not at hand in {root} (set RECSYS_CL_DATA)")
+            continue
+        for part in parts:
+            lines = _measure_figures(root, data) if part == "figures" else _measure_ablation(root, data)
+            path = HERE / f"{data}{'' if part == 'figures' else '-ablation'}.md"
+            path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+            print(path.read_text(encoding="utf-8"))
+
+
+def run_ours(root: Path, data: str, settings: list[str]) -> dict[str, Any]:
+    """`recsys-cl benchmark` on one split, as its JSON."""
+    files = [part for name, file in DATA[data].files.items() for part in (name, str(root / data / file))]
+    command = [sys.executable, "-m", "recsys_cl.cli", "benchmark", *files, "--json"]
+    command += [part for setting in settings for part in ("--set", setting)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True, text=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def _measure_figures(root: Path, data: str) -> list[str]:
+    about = DATA[data]
+    k = about.k
+    runs = [run_ours(root, data, [f"training.seed={seed}"]) for seed in SEEDS]
+    rows = [_row(f"**recsys_cl**, dim 64, {len(SEEDS)} seeds", runs, k)]
+    rows += [_row(f"recsys_cl, dim {dim}", [run_ours(root, data, [f"model.dim={dim}"])], k) for dim in DIMS]
+    for name in PEERS:
+        if name == ease.name and runs[0]["n_items"] > ease.MOST_ITEMS:
+            rows.append(f"| {name} | too many items | | | |")
+            continue
+        command = [sys.executable, "-m", "benchmarks.quality.peer", str(root), data, name]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True, text=True)
+        peer = json.loads(done.stdout.splitlines()[-1])
+        figures = f"{peer['recall']:.4f} | {peer['ndcg']:.4f} | {peer['seconds']:.1f} | {peer['peak_mib']:,.0f}"
+        rows.append(f"| {name} | {figures} |")
+    rows += [f"| {name}, published | {recall} | {ndcg} | | |" for name, (recall, ndcg) in about.published.items()]
+    head = [
+        f"# {data}",
+        "",
+        f"`python -m benchmarks.quality {data}`. Test part, read once a model; two CPU cores. Brackets: lowest and",
+        "highest of the seeds. Seconds: choosing and training. Published figures are marked; most of them picked their",
+        "epoch on the test part.",
+        "",
+        f"| model | recall@{k} | ndcg@{k} | seconds | peak MiB |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    return [*head, *rows, "", *_list_slices(runs, k), "", *_list_reasons(runs[0])]
+
+
+def _row(name: str, runs: list[dict[str, Any]], k: int) -> str:
+    cells = []
+    for metric in (f"recall@{k}", f"ndcg@{k}"):
+        values = [run[metric] for run in runs]
+        spread = f" ({min(values):.4f}–{max(values):.4f})" if len(values) > 1 else ""
+        cells.append(f"{np.mean(values):.4f}{spread}")
+    seconds = float(np.median([run["train_seconds"] for run in runs]))
+    peak = max(run["peak_rss_bytes"] for run in runs) / 2**20
+    return f"| {name} | {' | '.join(cells)} | {seconds:.0f} | {peak:,.0f} |"
+
+
+def _list_slices(runs: list[dict[str, Any]], k: int) -> list[str]:
+    lines = [
+        "## Slices",
+        "",
+        f"| slice | users | recall@{k} | item-kNN recall@{k} | ndcg@{k} | item-kNN ndcg@{k} |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    names = (f"recall@{k}", f"item_knn_recall@{k}", f"ndcg@{k}", f"item_knn_ndcg@{k}")
+    for slice_name, part in runs[0]["slices"].items():
+        if part["n_users"]:
+            means = [np.mean([run["slices"][slice_name][name] for run in runs]) for name in names]
+            lines.append(f"| {slice_name} | {part['n_users']:,} | {' | '.join(f'{mean:.4f}' for mean in means)} |")
+    loss = [run[f"recall@{k}"] - run[f"recall@{k}_new_users"] for run in runs]
+    return [
+        *lines,
+        "",
+        f"A user whom training did not know, by their items alone, loses recall@{k} {np.mean(loss):.4f}.",
+    ]
+
+
+def _list_reasons(run: dict[str, Any]) -> list[str]:
+    return ["## What was chosen, and why (seed 0)", "", *(f"- {why}" for why in run["settings"]["chosen_because"])]
+
+
+def _measure_ablation(root: Path, data: str) -> list[str]:
+    lines = [
+        f"# {data}: one part removed at a time",
+        "",
+        f"`python -m benchmarks.quality {data} --part ablation`. Validation part alone, seed 0.",
+        "",
+        "| recipe | recall@20 | ndcg@20 | seconds of choosing |",
+        "| --- | --- | --- | --- |",
+    ]
+    about: Data = DATA[data]
+    for name, settings in PARTS.items():
+        if "order" in name and "--sequences" not in about.files:
+            continue
+        run = run_ours(root, data, settings)
+        value = run["settings"]["validation"]
+        lines.append(f"| {name} | {value['recall']:.4f} | {value['ndcg']:.4f} | {run['choose_seconds']:.0f} |")
+    return lines
+
+
+if __name__ == "__main__":
+    main()

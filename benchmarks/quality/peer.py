@@ -1,0 +1,60 @@
+"""One peer on one split, in a process of its own so that its memory can be told: prints one JSON line."""
+
+from __future__ import annotations
+
+import functools
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.contenders import ease, peers, popularity
+from benchmarks.quality.published import DATA
+from recsys_cl.bags import Bags
+from recsys_cl.benchmark import project_events, read_events
+from recsys_cl.config import Config, apply_settings
+from recsys_cl.evaluation.metrics import judge
+from recsys_cl.interactions.split import split_interactions
+from recsys_cl.interactions.table import Interactions
+from recsys_cl.progress import report_nothing
+
+PEERS: dict[str, Callable[[Interactions, int], NDArray[np.int64]]] = {popularity.name: popularity.recommend}
+PEERS |= {name: functools.partial(peers.recommend, name) for name in peers.MODELS}
+PEERS[ease.name] = ease.recommend
+
+
+def read_parts(root: Path, data: str) -> tuple[Interactions, Bags]:
+    """Training events, and the targets of every user."""
+    files = DATA[data].files
+    if "--sequences" in files:
+        config = apply_settings(Config(), ["split.by=leave_last", "split.n_last=1"])
+        parts = split_interactions(
+            read_events(root / data / files["--sequences"], config, report_nothing), config.split, 0
+        )
+        return parts.train, parts.test.to_bags()
+    train, test = (read_events(root / data / files[name], Config(), report_nothing) for name in ("--train", "--test"))
+    return train, project_events(test, train)[0]
+
+
+def main(root: Path, data: str, name: str) -> None:
+    """Fit and judge one peer."""
+    k = DATA[data].k
+    train, targets = read_parts(root, data)
+    judged = np.flatnonzero(targets.sizes > 0)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    started = time.perf_counter()
+    lists = PEERS[name](train, k)
+    seconds = time.perf_counter() - started
+    found = judge(lists[judged], targets.take(judged), (k,))
+    figures = {metric: float(found[f"{metric}@{k}"].mean()) for metric in ("recall", "ndcg")}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(json.dumps(figures | {"seconds": seconds, "peak_mib": peak / 1024, "before_mib": before / 1024}))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3])
