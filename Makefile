@@ -3,6 +3,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 # Prefect keeps its state inside .venv, so that `make run` neither reads nor changes a Prefect you already use.
 FLOW_ENV := PREFECT_HOME=$(CURDIR)/.venv/prefect PREFECT_PROFILES_PATH=$(CURDIR)/.venv/prefect/profiles.toml
+# Two workers of one thread each: most tests wait for a process, or are too small to share.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 .PHONY: run test test-all check bench docs clean
 
@@ -10,10 +12,10 @@ run: .venv/.run
 	$(FLOW_ENV) $(BIN)/python -m flows.daily data/sample/config.toml --store data
 
 test: .venv/.dev check
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-all: .venv/.dev check
-	RECSYS_CL_TEST_ALL=1 $(BIN)/python -m pytest
+	RECSYS_CL_TEST_ALL=1 $(PYTEST)
 
 check: .venv/.dev
 	$(BIN)/ruff check .

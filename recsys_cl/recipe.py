@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from recsys_cl.config import Config, apply_settings
 from recsys_cl.errors import InputError
 from recsys_cl.interactions.table import Interactions
+from recsys_cl.model.blend import find_history_length
 from recsys_cl.model.towers import TwoTowers
 from recsys_cl.training.encode import Model, blend_vectors, build_blend, encode_candidates, encode_queries
 from recsys_cl.training.linear import fit_linear
@@ -30,7 +31,6 @@ from recsys_cl.trials import (
     Figures,
     Judge,
     Place,
-    Vectors,
     build_judge,
     check_finite,
     describe_stop,
@@ -104,7 +104,7 @@ class _Trial:
     """A model that was trained on the judge's part: the member it would be, without its weight; unit: of its logits."""
 
     member: Member
-    vectors: tuple[Vectors, Vectors]
+    model: TwoTowers
     figures: Figures
     divisor: float
     unit: float
@@ -154,7 +154,7 @@ def fit_plan(interactions: Interactions, config: Config, plan: Plan, place: Plac
     for member in plan.members:
         own = apply_settings(config, member.settings)
         if member.kind == LINEAR:
-            models.append(_fit_linear(interactions, own, member))
+            models.append(_fit_linear(interactions, own))
             continue
         hooks = place.name(member.kind).build_hooks()
         trained = train(interactions, own, n_steps=member.n_steps, n_planned=member.n_planned, hooks=hooks)
@@ -290,7 +290,7 @@ def _try(
     figures, unit = judge_vectors(judge, vectors), measure_scale(vectors, divisor)
     member = Member(kind, own_settings, trained.n_steps, trained.n_planned, 1.0)
     reason = f"{kind} tower: {figures.describe()}; {describe_stop(trained.history, trained.n_steps, len(vectors[0]))}"
-    return _Trial(member, vectors, figures, divisor, unit), reason, trained.history
+    return _Trial(member, trained.model, figures, divisor, unit), reason, trained.history
 
 
 def _try_linear(judge: Judge, config: Config) -> tuple[_Trial | None, str, list[dict[str, Any]]]:
@@ -301,17 +301,17 @@ def _try_linear(judge: Judge, config: Config) -> tuple[_Trial | None, str, list[
     said = []
     for ridge in recipe.ridges:
         member = Member(LINEAR, free_settings({"recipe.ridges": [ridge]}, ()), None, None, 1.0)
-        vectors = judge.encode(_fit_linear(judge.train, apply_settings(config, member.settings), member))
+        model = _fit_linear(judge.train, apply_settings(config, member.settings))
+        vectors = judge.encode(model)
         figures = judge_vectors(judge, vectors)
         said.append(f"{ridge:g}: {figures.recall:.4f}")
         if best is None or figures.value > best.figures.value:
-            best = _Trial(member, vectors, figures, 1.0, measure_scale(vectors, 1.0))
+            best = _Trial(member, model, figures, 1.0, measure_scale(vectors, 1.0))
     assert best is not None, "there is at least one ridge"
     return best, f"closed form: {best.figures.describe()}; best of ridges ({', '.join(said)})", []
 
 
-def _fit_linear(interactions: Interactions, config: Config, member: Member) -> TwoTowers:
-    assert member.kind == LINEAR
+def _fit_linear(interactions: Interactions, config: Config) -> TwoTowers:
     return fit_linear(interactions, config.model, config.recipe.ridges[0], config.recipe.user_power)
 
 
@@ -324,10 +324,12 @@ def _choose_blend(
     reasons = [f"{ranked[0].member.kind}: the best by itself"] if len(ranked) > 1 else []
     for trial in ranked[1:]:
         tried: dict[float, Figures] = {}
+        joint = [*chosen, trial]
+        length = find_history_length([t.model for t in joint])
+        vectors = [judge.encode(t.model, length) for t in joint]  # as they are read in a blend
         for weight in config.recipe.blend_weights:
-            joint = [*chosen, trial]
             scales = [w / t.divisor for w, t in zip([*weights, weight / trial.unit], joint, strict=True)]
-            joined, compressed = blend_vectors([t.vectors for t in joint], scales, config.model.dim)
+            joined, compressed = blend_vectors(vectors, scales, config.model.dim)
             tried[weight] = judge_vectors(judge, (compressed.encode(joined), compressed.candidates))
         if not tried:
             continue
@@ -363,7 +365,9 @@ def _cut_to_budget(judge: Judge, config: Config, n_events: int) -> tuple[Config,
         "recipe.sequence_epochs": config.recipe.sequence_epochs,
     }
     cut = {name: max(1, int(value * share)) for name, value in whole.items()}
-    return apply_settings(config, free_settings(cut, config.recipe.keep)), [f"{said}: {share:.0%} of the epochs"]
+    shorter = apply_settings(config, free_settings(cut, config.recipe.keep))
+    recipe = shorter.recipe.model_copy(update={"keep": config.recipe.keep})  # cut, not given: trials may go lower
+    return shorter.model_copy(update={"recipe": recipe}), [f"{said}: {share:.0%} of the epochs"]
 
 
 def _estimate_seconds(judge: Judge, config: Config, n_events: int) -> float:

@@ -75,9 +75,10 @@ class Judge:
         found = judge_model(queries, candidates, self.seen, self.targets, (VALIDATION_K,), self.known)
         return found[f"recall@{VALIDATION_K}"], found[f"ndcg@{VALIDATION_K}"]
 
-    def encode(self, model: Model) -> tuple[Vectors, Vectors]:
-        """Queries of the users, and all candidates."""
-        return encode_queries(model, self.seen, self.user_rows), encode_candidates(model)
+    def encode(self, model: Model, history_length: int | None = None) -> tuple[Vectors, Vectors]:
+        """Queries of the users, by their last history_length items (None: all), and all candidates."""
+        seen = self.seen if history_length is None else self.seen.keep_last(history_length)
+        return encode_queries(model, seen, self.user_rows), encode_candidates(model)
 
 
 @dataclass(frozen=True)

@@ -140,7 +140,7 @@ def staged(recsys: Command, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
     (folder / "events.csv").write_text("\n".join(lines))
     (folder / "weak.toml").write_text(
         "ingest.log = 'events.csv'\nsplit.by = 'random'\nmodel = {dim = 8, popularity_weight = 0.0}\n"
-        "training = {epochs = 1, learning_rate = 1e-9}\nevaluation.n_resamples = 200\n"
+        "training = {epochs = 1, learning_rate = 1e-9}\nevaluation.n_resamples = 200\nrecipe.search = false\n"
     )
     # The file is given to every stage, and the store beside it, as a scheduler would.
     given = (folder / "weak.toml", "--store", folder / "s")

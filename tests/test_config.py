@@ -38,6 +38,7 @@ OTHER: dict[tuple[str, str], Any] = {
     ("training", "moments"): "all",
     ("recipe", "towers"): ("linear",),
     ("recipe", "temperatures"): (0.3,),
+    ("recipe", "bag_learning_rate"): 0.03,
     ("recipe", "ridges"): (7.0, 70.0),
     ("recipe", "blend_weights"): (1.5,),
     ("recipe", "keep"): ("model.temperature",),

@@ -16,7 +16,7 @@ from recsys_cl.progress import report_nothing
 from recsys_cl.recipe import BAG, LINEAR, SEQUENCE, Plan, choose_plan, fit_plan
 from recsys_cl.runs import create_run
 from recsys_cl.serving.lookup import open_release
-from recsys_cl.trials import Place
+from recsys_cl.trials import Figures, Judge, Place, build_judge, judge_vectors
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +95,37 @@ def test_a_small_budget_cuts_epochs_by_a_nominal_pace(interactions: Interactions
     assert "% of the epochs" in narrow.reasons[0]
     for kind in (BAG, SEQUENCE):
         assert len(narrow.histories[kind]) < len(wide.histories[kind])
+
+
+def test_a_cut_shortens_the_trainings_that_compare_temperatures_too(interactions: Interactions, config: Config) -> None:
+    """`least_steps` is cut as well, and what is cut counts as chosen, not as given."""
+    told: dict[str, float] = {}
+
+    def tell(what: str, done: float, total: float, note: str) -> None:
+        told[what] = total
+
+    values = config.model_dump()
+    values["recipe"] |= {"screen_epochs": 6, "bag_epochs": 30, "budget_seconds": 0.001}
+    values["training"]["least_steps"] = 600
+    choose_plan(interactions, Config.model_validate(values), Place(tell))
+    screens = [total for what, total in told.items() if "temperature" in what]
+    assert screens
+    assert max(screens) <= 600 / 10 * 6 / 30 + 2, "a tenth of the steps, and of those the screening's share"
+
+
+def test_a_blend_is_judged_as_it_will_be_read(
+    interactions: Interactions, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tower that reads everything is read, beside one that reads three items, by those three; also on validation."""
+    monkeypatch.setattr(Figures, "is_better", lambda *_: True)
+    settings = ["model.dim=64", "model.history_length=3", 'recipe.towers=["bag","sequence"]']
+    given = apply_settings(config, settings)  # 40 items are of rank 39: 64 floats lose nothing, whoever they suit
+    plan = choose_plan(interactions, given)
+    assert len(plan.members) == 2
+    judge = build_judge(interactions, given)
+    assert isinstance(judge, Judge)
+    figures = judge_vectors(judge, judge.encode(fit_plan(judge.train, given, plan).model))
+    assert {"recall": figures.recall, "ndcg": figures.ndcg} == pytest.approx(plan.validation, abs=1e-3)
 
 
 def test_order_plays_no_part_where_a_log_has_none(tmp_path: Path, config: Config) -> None:

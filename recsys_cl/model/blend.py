@@ -83,8 +83,7 @@ class Blend(nn.Module):
     @property
     def history_length(self) -> int | None:
         """How many of a bag's last items are read; None: all."""
-        lengths = [m.history_length for m in self.members if isinstance(m, TwoTowers) and m.history_length is not None]
-        return min(lengths, default=None)
+        return find_history_length([m for m in self.members if isinstance(m, TwoTowers)])
 
     def get_learned(self) -> dict[str, Tensor]:
         """Everything that a prediction depends on, by name."""
@@ -112,6 +111,11 @@ class PaddedBlend(nn.Module):
         said = [tower(part, weights)[:, :-1] for tower, part in zip(self.towers, parts, strict=True)]
         taste = torch.cat(said, dim=1) @ self.mix - self.shift
         return torch.cat((taste, torch.ones_like(taste[:, :1])), dim=1)
+
+
+def find_history_length(members: Sequence[TwoTowers]) -> int | None:
+    """How many of a bag's last items all members read; None: all."""
+    return min((m.history_length for m in members if m.history_length is not None), default=None)
 
 
 def _find_axes(vectors: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

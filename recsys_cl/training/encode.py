@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from recsys_cl.bags import Bags
-from recsys_cl.model.blend import Blend, Compressed, compress
+from recsys_cl.model.blend import Blend, Compressed, compress, find_history_length
 from recsys_cl.model.scores import widen_queries
 from recsys_cl.model.towers import PublishedCandidateTower, TwoTowers
 
@@ -24,7 +24,12 @@ Model = TwoTowers | Blend
 def build_blend(
     members: Sequence[TwoTowers], weights: Sequence[float], dim: int, bags: Bags, user_rows: NDArray[np.int64]
 ) -> Blend:
-    """Blend the logits of members, each by its weight, in `dim` floats that suit the queries of `bags` [n_users]."""
+    """Blend the logits of members, each by its weight, in `dim` floats that suit the queries of `bags` [n_users].
+
+    All members read as many of a bag's last items as the one that reads fewest: there is one bag to ask with.
+    """
+    length = find_history_length(members)
+    bags = bags if length is None else bags.keep_last(length)
     compressed = blend_vectors(
         [(encode_queries(m, bags, user_rows), encode_candidates(m)) for m in members],
         [w / float(m.temperature.detach()) for m, w in zip(members, weights, strict=True)],
