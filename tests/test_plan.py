@@ -110,7 +110,7 @@ def test_a_cut_shortens_the_trainings_that_compare_temperatures_too(interactions
     choose_plan(interactions, Config.model_validate(values), Place(tell))
     screens = [total for what, total in told.items() if "temperature" in what]
     assert screens
-    assert max(screens) <= 600 / 10 * 6 / 30 + 2, "a tenth of the steps, and of those the screening's share"
+    assert max(screens) == 600 // 10 // 3, "a tenth of the steps; one epoch of three is screened"
 
 
 def test_a_blend_is_judged_as_it_will_be_read(
