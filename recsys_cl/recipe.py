@@ -43,6 +43,7 @@ __all__ = ["VALIDATION_K", "Choice", "Fit", "Member", "Place", "Plan", "choose_p
 
 BAG, SEQUENCE, LINEAR = "bag", "sequence", "linear"
 _STEP_SECONDS, _PRODUCT_SECONDS, _PLACE_SECONDS = 0.012, 1.2e-10, 6e-8  # nominal: a step, a logit's float, a place's
+_SEQUENCE_STEP_COST = 4  # a step in order costs so many without: where a log is small it is passed over less often
 _LEAST_CUT = 0.1  # of the epochs, however small the budget
 
 
@@ -275,6 +276,7 @@ def _try(
                 "training.moments": "all",
                 "model.dropout": recipe.sequence_dropout,
                 "training.epochs": recipe.sequence_epochs,
+                "training.least_steps": config.training.least_steps // _SEQUENCE_STEP_COST,
                 "training.learning_rate": recipe.sequence_learning_rate,
                 "training.batch_users": config.training.batch_users,
             },
@@ -383,7 +385,8 @@ def _estimate_seconds(judge: Judge, config: Config, n_events: int) -> float:
     epochs = max(recipe.bag_epochs, training.least_steps / max(1, steps))
     screen = epochs * recipe.screen_epochs / recipe.bag_epochs * 3  # most often three rungs of the ladder
     total = screen * bag + 2 * epochs * bag * (BAG in kinds)
-    total += 2 * recipe.sequence_epochs * sequence * (SEQUENCE in kinds)
+    passes = max(recipe.sequence_epochs, training.least_steps / _SEQUENCE_STEP_COST / max(1, steps))
+    total += 2 * passes * sequence * (SEQUENCE in kinds)
     if LINEAR in kinds and n_items <= recipe.most_linear_items:
         total += (len(recipe.ridges) + 1) * 4e-11 * n_items**3
     return total
