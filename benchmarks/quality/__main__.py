@@ -88,7 +88,7 @@ def _measure_figures(root: Path, data: str) -> list[str]:
         "",
         f"`python -m benchmarks.quality {data}`. Test part, read once a model; two CPU cores. Brackets: lowest and",
         "highest of the seeds. Seconds: choosing and training. Published figures are marked; most of them picked their",
-        "epoch on the test part.",
+        "epoch on the test part. Peers have the settings their documentation starts from; tuned ones do better.",
         "",
         f"| model | recall@{k} | ndcg@{k} | seconds | peak MiB |",
         "| --- | --- | --- | --- | --- |",
