@@ -203,9 +203,13 @@ def _encode(model: Model, interactions: Interactions, history: list[dict[str, An
 
 
 def _list_kinds(judge: Judge, config: Config) -> list[str]:
-    """The towers to try: in order only where the log has one."""
+    """The towers to try: in order only where the log has one; of two that what is given makes alike, one."""
     ordered = judge.train.timed or config.split.by == "leave_last"
-    return [kind for kind in config.recipe.towers if kind != SEQUENCE or ordered]
+    kinds: list[str] = [kind for kind in config.recipe.towers if kind != SEQUENCE or ordered]
+    if {"model.history", "sampling.positives"} & set(config.recipe.keep) and {BAG, SEQUENCE} <= set(kinds):
+        reads_order = config.model.history in ("gru", "transformer") or config.sampling.positives == "next"
+        kinds.remove(BAG if reads_order else SEQUENCE)
+    return kinds
 
 
 def _choose_temperature(judge: Judge, config: Config, place: Place) -> tuple[list[str], list[str]]:

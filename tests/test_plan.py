@@ -82,6 +82,14 @@ def test_what_is_given_is_kept_and_all_else_is_chosen(interactions: Interactions
         assert own.model.user_weight == 0 or member.kind == LINEAR
 
 
+@pytest.mark.parametrize(("setting", "kind"), [("transformer", SEQUENCE), ("gru", SEQUENCE), ("attention", BAG)])
+def test_where_a_history_is_given_there_is_one_tower_that_learns(
+    interactions: Interactions, config: Config, setting: str, kind: str
+) -> None:
+    plan = choose_plan(interactions, apply_settings(config, [f"model.history={setting}"]))
+    assert set(plan.histories) == {kind}
+
+
 def test_a_small_budget_cuts_epochs_by_a_nominal_pace(interactions: Interactions, config: Config) -> None:
     longer = apply_settings(
         config,
