@@ -1,6 +1,7 @@
 """The recipe: comes in training interactions, goes out vectors; every choice is made on a validation part of them.
 
-    1  temperature   short trainings of a tower that reads histories without order, one for each temperature
+    1  settings      temperature, weights of an item's neighbors, of heavy users, of popularity: short trainings of a
+                     tower that reads histories without order
     2  towers        that tower in full, stopped where held-out recall no longer gains; one that reads in order, where
                      the log has one; and the closed form, where the catalog is small enough
     3  blend         the best of them, and each other one whose blend with it, brought back to `dim` floats, is better
@@ -23,6 +24,7 @@ from recsys_cl.errors import InputError
 from recsys_cl.interactions.table import Interactions
 from recsys_cl.model.blend import find_history_length
 from recsys_cl.model.towers import TwoTowers
+from recsys_cl.screening import BAG, LINEAR, SEQUENCE, choose_bag
 from recsys_cl.training.encode import Model, blend_vectors, build_blend, encode_candidates, encode_queries
 from recsys_cl.training.linear import fit_linear
 from recsys_cl.training.trainer import train
@@ -41,9 +43,9 @@ from recsys_cl.trials import (
 
 __all__ = ["VALIDATION_K", "Choice", "Fit", "Member", "Place", "Plan", "choose_plan", "choose_steps", "fit", "fit_plan"]
 
-BAG, SEQUENCE, LINEAR = "bag", "sequence", "linear"
 _STEP_SECONDS, _PRODUCT_SECONDS, _PLACE_SECONDS = 0.012, 1.2e-10, 6e-8  # nominal: a step, a logit's float, a place's
 _SEQUENCE_STEP_COST = 4  # a step in order costs so many without: where a log is small it is passed over less often
+_NEIGHBORS_COST = 1.6  # a step that reads neighbors costs so many without
 _LEAST_CUT = 0.1  # of the epochs, however small the budget
 
 
@@ -127,7 +129,7 @@ def choose_plan(train_part: Interactions, config: Config, place: Place = Place()
         member = Member("given", [], choice.n_steps, choice.n_planned, 1.0)
         return Plan((member,), [choice.reason], {"given": choice.history}, {})
     config, reasons = _cut_to_budget(judge, config, train_part.n_events)
-    settings, said = _choose_temperature(judge, config, place)
+    settings, said = choose_bag(judge, config, place)
     reasons += said
     trials, histories = [], {}
     for kind in _list_kinds(judge, config):
@@ -212,57 +214,6 @@ def _list_kinds(judge: Judge, config: Config) -> list[str]:
     return kinds
 
 
-def _choose_temperature(judge: Judge, config: Config, place: Place) -> tuple[list[str], list[str]]:
-    """The settings of a tower with the best temperature of short trainings, and the reason.
-
-    The ladder is climbed from its middle for as long as it gets better, so that most rungs need no training.
-    """
-    recipe, keep = config.recipe, config.recipe.keep
-    temperatures = sorted(recipe.temperatures)
-    if "model.temperature" in keep or len(temperatures) < 2 or not {BAG, SEQUENCE} & set(recipe.towers):
-        return _describe_bag(config, temperatures[0]), []
-    least = config.training.least_steps * recipe.screen_epochs // recipe.bag_epochs
-    short = free_settings({"training.epochs": recipe.screen_epochs, "training.least_steps": least}, keep)
-    found: dict[float, Figures] = {}
-
-    def measure(place_of: int) -> float:
-        """How good the temperature at a place of the ladder is; below every other beyond its ends."""
-        if not 0 <= place_of < len(temperatures):
-            return -1.0
-        temperature = temperatures[place_of]
-        if temperature not in found:
-            own = apply_settings(config, [*_describe_bag(config, temperature), *short])
-            shown = Place(place.name(f"temperature {temperature:g}").progress)
-            model = train(judge.train, own, hooks=shown.build_hooks()).model
-            found[temperature] = judge_vectors(judge, judge.encode(model))
-        return found[temperature].value
-
-    at = (len(temperatures) - 1) // 2
-    try:
-        direction = 1 if measure(at + 1) > measure(at) else -1
-        while measure(at + direction) > measure(at):
-            at += direction
-    except InputError:  # nobody holds a pair: the trials will say so
-        return _describe_bag(config, temperatures[at]), []
-    figures = ", ".join(f"{temperature:g}: {found[temperature].recall:.4f}" for temperature in sorted(found))
-    reason = f"temperature {temperatures[at]:g}: best recall@{VALIDATION_K} after {recipe.screen_epochs} epochs"
-    return _describe_bag(config, temperatures[at]), [f"{reason} ({figures})"]
-
-
-def _describe_bag(config: Config, temperature: float) -> list[str]:
-    """The settings of a tower that knows no order: see docs/recipe.md for the figures behind each."""
-    recipe = config.recipe
-    settings = {
-        "model.tied": True,
-        "model.user_weight": 0.0,
-        "model.temperature": temperature,
-        "training.epochs": recipe.bag_epochs,
-        "training.learning_rate": recipe.bag_learning_rate,
-        "training.batch_users": 256,
-    }
-    return free_settings(settings, recipe.keep)
-
-
 def _try(
     kind: str, judge: Judge, config: Config, settings: Sequence[str], place: Place
 ) -> tuple[_Trial | None, str, list[dict[str, Any]]]:
@@ -277,6 +228,7 @@ def _try(
                 "model.history": "transformer",
                 "sampling.positives": "next",
                 "sampling.voice_power": 1.0,
+                "model.popularity_weight": config.model.popularity_weight,
                 "training.moments": "all",
                 "model.dropout": recipe.sequence_dropout,
                 "training.epochs": recipe.sequence_epochs,
@@ -387,7 +339,11 @@ def _estimate_seconds(judge: Judge, config: Config, n_events: int) -> float:
     bag = steps * (_STEP_SECONDS + queries * offered * config.model.dim * _PRODUCT_SECONDS)
     sequence = bag + n_events * (offered * _PRODUCT_SECONDS + _PLACE_SECONDS) * config.model.dim
     epochs = max(recipe.bag_epochs, training.least_steps / max(1, steps))
-    screen = epochs * recipe.screen_epochs / recipe.bag_epochs * 3  # most often three rungs of the ladder
+    if any(recipe.neighbor_weights):
+        bag *= _NEIGHBORS_COST
+    screen = (
+        epochs * recipe.screen_epochs / recipe.bag_epochs * 6
+    )  # most often three temperatures, and a rung more of each
     total = screen * bag + 2 * epochs * bag * (BAG in kinds)
     passes = max(recipe.sequence_epochs, training.least_steps / _SEQUENCE_STEP_COST / max(1, steps))
     total += 2 * passes * sequence * (SEQUENCE in kinds)

@@ -57,7 +57,7 @@ def write_reports(
         },
         ingest=ingest,
         audit=train["audit_lines"],
-        choice="; ".join(train["choice"]),
+        choice=train["choice"],
         evaluation=Evaluation.load(read_json(folder / "evaluation.json")).dump(),
         training=_list_course(train),
         popularity=popularity.tolist(),

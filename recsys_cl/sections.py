@@ -157,6 +157,11 @@ class ModelConfig(Section):
         1.0, description="Weight of log popularity in the score. 0: none."
     )
     tied: bool = Field(False, description="Query and candidate tower share one item table.")
+    neighbor_weight: Annotated[float, Field(ge=0, le=100)] = Field(
+        0.0,
+        description="Weight in an item's vector of the items that share its users, trained through. 0: none.",
+    )
+    n_neighbors: Count = Field(5, description="How many such items.")
     user_weight: Annotated[float, Field(ge=0, le=1000)] = Field(
         0.5, description="Weight of a user's free embedding beside the bag of items. 0: no free embedding."
     )
@@ -254,8 +259,17 @@ class RecipeConfig(Section):
     temperatures: tuple[Annotated[float, Field(ge=0.001, le=10)], ...] = Field(
         (0.07, 0.1, 0.14, 0.2), min_length=1, strict=False, description="Temperatures to choose from."
     )
-    screen_epochs: Count = Field(6, description="Epochs of the short trainings that compare temperatures.")
-    bag_epochs: Count = Field(30, description="training.epochs of a tower that knows no order.")
+    neighbor_weights: tuple[Annotated[float, Field(ge=0, le=100)], ...] = Field(
+        (0.0, 2.0), min_length=1, strict=False, description="Values of model.neighbor_weight to choose from."
+    )
+    voice_powers: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
+        (0.5, 1.0), min_length=1, strict=False, description="Values of sampling.voice_power to choose from."
+    )
+    popularity_weights: tuple[Annotated[float, Field(ge=0, le=2)], ...] = Field(
+        (0.8, 1.0), min_length=1, strict=False, description="Values of model.popularity_weight to choose from."
+    )
+    screen_epochs: Count = Field(6, description="Epochs of the short trainings that compare settings.")
+    bag_epochs: Count = Field(20, description="training.epochs of a tower that knows no order.")
     bag_learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(
         0.02, description="training.learning_rate of a tower that knows no order."
     )

@@ -30,6 +30,7 @@ TOP = [
     "runs",
     "interrupts",
     "recipe",
+    "screening",
     "trials",
     "fits",
     "comparing",

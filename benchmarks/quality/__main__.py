@@ -32,11 +32,13 @@ PARTS = {
     "no tower with order": ['recipe.towers=["bag","linear"]'],
     "the closed form alone": ['recipe.towers=["linear"]'],
     "temperature .2 for all": ["recipe.temperatures=[0.2]"],
+    "no neighbors of items": ["recipe.neighbor_weights=[0.0]"],
+    "a user's events weigh their root together": ["sampling.voice_power=0.5"],
     "no popularity in the score": ["model.popularity_weight=0.0"],
+    "popularity weight 1 for all": ["recipe.popularity_weights=[1.0]"],
     "untied tables": ["model.tied=false"],
     "a free embedding of each user": ["model.user_weight=0.5"],
     "batches of 512 users": ["training.batch_users=512"],
-    "a user's events weigh their root together (order)": ["sampling.voice_power=0.5"],
     "momentum of touched rows alone (order)": ['training.moments="touched"'],
 }
 

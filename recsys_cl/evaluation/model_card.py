@@ -61,7 +61,7 @@ def render_model_card(data: ReportData) -> str:
         "Left out of the judgment:" if dropped else "",
         _list(dropped),
         "## Training",
-        _escape(data.choice),
+        _list(data.choice),
         "## Vectors",
         _list(_describe_vectors(data)),
         "## Limits",

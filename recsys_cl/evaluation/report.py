@@ -163,7 +163,7 @@ def _render_training(data: ReportData) -> str:
         points = [(float(entry["epoch"]), float(entry[name])) for entry in data.training if entry.get(name) is not None]
         if points:
             charts.append(f"<div><h3>{label}</h3>{draw_line(points, ('epoch', label), color)}</div>")
-    return section("Training", paragraph(data.choice), f'<div class="pair">{"".join(charts)}</div>' if charts else "")
+    return section("Training", bullets(data.choice), f'<div class="pair">{"".join(charts)}</div>' if charts else "")
 
 
 def _render_popularity(data: ReportData) -> str:

@@ -30,7 +30,7 @@ class ReportData:
     """Everything that `render_report` and `render_model_card` show; what is empty is left out of them.
 
     name: of the run or release. facts: what identifies it, label -> text. ingest: `IngestReport.dump()`. audit: lines
-    for people (`Audit.describe()`). choice: how the number of steps was chosen. evaluation: `Evaluation.dump()`.
+    for people (`Audit.describe()`). choice: what was chosen, and why. evaluation: `Evaluation.dump()`.
     training: `{"epoch", "loss", "recall"?}` an epoch. popularity: the number of users of each item, in any order.
     health: name of a table of vectors -> `measure_health`. index: kind, n_items, dim, parameters, ann_recall; any
     other figure is shown under its name. gate: the reasons against a release. settings: `Config.dump()`.
@@ -40,7 +40,7 @@ class ReportData:
     facts: Mapping[str, str]
     ingest: Mapping[str, Any]
     audit: Sequence[str]
-    choice: str
+    choice: list[str]
     evaluation: Mapping[str, Any]
     training: Sequence[Mapping[str, Any]] = ()
     popularity: Sequence[int] = ()

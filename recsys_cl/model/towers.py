@@ -105,6 +105,17 @@ class TwoTowers(nn.Module):
         """Divisor of the score, as it was given or as it has been learned, within the bounds of what may be given."""
         return self.log_temperature.clamp(*_LOG_TEMPERATURES).exp()
 
+    def smooth(self, neighbors: Bags) -> None:
+        """Train on with items that are read as themselves plus `neighbor_weight` × what their neighbors [n_items] say;
+        weights of neighbors sum to 1."""
+        joined = _join_itself(neighbors, self.config.neighbor_weight)
+        self.bag_table.neighbors = self.item_table.neighbors = joined
+
+    def settle(self) -> None:
+        """Make the tables what is read of them: what was trained needs no neighbors to be used."""
+        for table in self.tables.values():
+            cast(RowTable, table).settle()
+
     def get_learned(self) -> dict[str, Tensor]:
         """Everything that a prediction depends on, by name: the state without the moments of the optimizer."""
         moments = (".first", ".second")
@@ -202,6 +213,16 @@ class PublishedCandidateTower(nn.Module):
         """vectors [n, d], log_popularity [n] -> candidates [n, dim]."""
         taste = widen_candidates(self.encoder(vectors), self.score, with_length=False)
         return torch.cat((taste, (self.scale * log_popularity).unsqueeze(1)), dim=1)
+
+
+def _join_itself(neighbors: Bags, weight: float) -> Bags:
+    """Each item's neighbors at `weight` times their share, behind the item itself at 1."""
+    starts = neighbors.offsets[:-1]
+    return Bags(
+        neighbors.offsets + np.arange(len(neighbors.offsets)),
+        np.insert(neighbors.item_rows, starts, np.arange(len(starts), dtype=np.int32)),
+        np.insert(neighbors.weights * np.float32(weight), starts, np.float32(1.0)),
+    )
 
 
 def _read_padded(history: nn.Module, vectors: Tensor, bags: Bags, every_place: bool) -> Tensor:

@@ -109,7 +109,7 @@ def draw_pairs(source: PairSource, user_rows: NDArray[np.int64], rng: np.random.
 def _draw_rest(drawn: _Drawn, user_rows: NDArray[np.int64], config: SamplingConfig, rng: np.random.Generator) -> Pairs:
     """Part each user's items by chance into bag and positives, neither empty."""
     sizes = np.minimum(drawn.full, config.most_items_per_user)
-    places = _draw_evenly(drawn.full, config.most_items_per_user, rng)
+    places = draw_evenly(drawn.full, config.most_items_per_user, rng)
     starts = np.cumsum(sizes) - sizes
     in_bag = rng.random(len(places)) < config.bag_share
     n_bag = np.add.reduceat(in_bag, starts, dtype=np.int64) if len(places) else np.zeros(0, dtype=np.int64)
@@ -174,7 +174,7 @@ def _merge_repeats(drawn: _Drawn) -> _Drawn:
     return _Drawn(sizes, drawn.item_rows[kept], bag_weights, positive_weights)
 
 
-def _draw_evenly(sizes: NDArray[np.int64], most: int, rng: np.random.Generator) -> NDArray[np.int64]:
+def draw_evenly(sizes: NDArray[np.int64], most: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """At most `most` positions of each part of `sizes` [b], every subset as likely; in order."""
     kept = np.ones(sizes.sum(), dtype=bool)
     heavy = np.flatnonzero(sizes > most)  # only they are sorted

@@ -29,6 +29,7 @@ from recsys_cl.model.towers import TwoTowers
 from recsys_cl.progress import Progress, report_nothing
 from recsys_cl.sampling.batches import Batch, BatchDrawer
 from recsys_cl.sampling.negatives import build_negative_sampler
+from recsys_cl.sampling.neighbors import build_neighbors
 from recsys_cl.sampling.pairs import build_pair_source
 from recsys_cl.training.checkpoint import Checkpoints, Snapshot, name_training
 from recsys_cl.training.encode import encode_candidates, encode_queries
@@ -120,6 +121,8 @@ def train(
     popularity = interactions.count_users()
     model = TwoTowers(interactions.n_users, popularity, config.model, torch.Generator().manual_seed(seed))
     drawer = _build_drawer(interactions, popularity, config)
+    if config.model.neighbor_weight:
+        model.smooth(build_neighbors(drawer.source.histories, interactions.n_items, config.model.n_neighbors, seed))
     epochs = max(training.epochs, -(-max(training.least_steps, n_steps or 0) // drawer.steps_an_epoch))
     total = n_planned or drawer.steps_an_epoch * epochs
     validate_every = training.validate_every * max(1, epochs // training.epochs)
@@ -164,7 +167,9 @@ def train(
             if checkpoints.is_due():
                 log.flush()
                 checkpoints.write(_snapshot(model, optimizer, drawer, stop, at))
-    return Trained(model.eval(), stop.restore() or at.step, total, at.history)
+    n_taken = stop.restore() or at.step
+    model.settle()
+    return Trained(model.eval(), n_taken, total, at.history)
 
 
 def _build_drawer(interactions: Interactions, popularity: NDArray[np.int64], config: Config) -> BatchDrawer:

@@ -19,6 +19,7 @@ from recsys_cl.model.losses import LOSSES, compute_loss
 from recsys_cl.model.towers import TwoTowers
 from recsys_cl.sampling.batches import Batch, BatchDrawer
 from recsys_cl.sampling.negatives import build_negative_sampler
+from recsys_cl.sampling.neighbors import build_neighbors
 from recsys_cl.sampling.pairs import build_pair_source
 from recsys_cl.serving.towers import QueryTower
 from recsys_cl.training.encode import encode_bag_vectors, encode_candidates, encode_queries
@@ -32,6 +33,11 @@ KINDS: dict[str, list[str]] = {
     "default": [],
     "tied": ["model.tied=true"],
     "no user embedding": ["model.user_weight=0.0"],
+    "neighbors": ["model.neighbor_weight=0.7", "model.n_neighbors=2"],
+    "neighbors, tied, next": [
+        *("model.neighbor_weight=2", "model.tied=true"),
+        *("model.history=transformer", "sampling.positives=next"),
+    ],
     "no popularity": ["model.popularity_weight=0.0"],
     "dot": ["model.score=dot"],
     "euclidean": ["model.score=euclidean"],
@@ -73,6 +79,8 @@ def build_log() -> Interactions:
 
 def build_model(config: Config, seed: int = 0) -> TwoTowers:
     model = TwoTowers(N_USERS, build_log().count_users(), config.model, torch.Generator().manual_seed(seed))
+    if config.model.neighbor_weight:
+        model.smooth(build_neighbors(build_log().to_bags(), N_ITEMS, config.model.n_neighbors, seed))
     with torch.no_grad():
         for weight in model.parameters():
             if weight.dim():
@@ -148,25 +156,20 @@ def test_gradient_agrees_with_finite_differences(settings: list[str], loss: str)
         return compute_loss(model.compute_logits(batch), told)
 
     compute().backward()
-    checked = []
-    for table, rows in ((model.bag_table, batch.bag_items), (model.item_table, batch.items)):
-        checked.append((table.table, rows, table.gradients[0]))
-    if model.user_table is not None:
-        checked.append((model.user_table.table, batch.user_rows, model.user_table.gradients[0]))
-    checked += [(weight, None, weight.grad) for weight in model.parameters() if weight.requires_grad]
-    assert all(gradient is not None and gradient.abs().max() > 0 for _, _, gradient in checked)
+    checked = [(table.table, table.take_gradient()) for table in model.tables.values()]
+    checked += [(weight, weight.grad) for weight in model.parameters() if weight.requires_grad]
+    assert all(gradient is not None and gradient.abs().max() > 0 for _, gradient in checked)
     rng = np.random.default_rng(0)
-    for values, rows, gradient in checked:
-        for _ in range(4):
+    for values, gradient in checked:
+        for _ in range(6):
             cell = tuple(int(rng.integers(size)) for size in gradient.shape)
-            place = cell if rows is None else (int(rows[cell[0]]), *cell[1:])
             ends = []
             for step in (1e-6, -2e-6):
                 with torch.no_grad():
-                    values[place] += step
+                    values[cell] += step
                 ends.append(float(compute().detach()))
             with torch.no_grad():
-                values[place] += 1e-6
+                values[cell] += 1e-6
             assert float(gradient[cell]) == pytest.approx((ends[0] - ends[1]) / 2e-6, abs=1e-6)
 
 

@@ -62,7 +62,7 @@ def build_data(text: str = "plain") -> ReportData:
             "notes": [text],
         },
         audit=[text],
-        choice=text,
+        choice=[text],
         evaluation=build_evaluation(),
         training=[{"epoch": 1, "loss": 3.0}, {"epoch": 2, "loss": 2.5, "recall": 0.2}],
         popularity=[0, 1, 5, 2, 400, 3],

@@ -50,3 +50,40 @@ def test_a_row_table_moves_as_adam_does_and_only_where_touched() -> None:
         adam.step()
     assert torch.allclose(table.table[[1, 3]], reference, atol=1e-6)
     assert torch.equal(table.table[[0, 2]], start[[0, 2]])
+
+
+def test_rows_with_neighbors_are_read_and_learn_as_one_dense_product() -> None:
+    """row = itself + its neighbors' weighted sum: values, gradients and what a step moves, beside a dense matrix."""
+    near = Bags(
+        np.array([0, 2, 3, 5, 6]), np.array([0, 1, 1, 2, 1, 3], dtype=np.int32), np.float32([1, 2, 1, 1, 0.5, 1])
+    )
+    mixing = torch.tensor([[1, 2, 0, 0], [0, 1, 0, 0], [0, 0.5, 1, 0], [0, 0, 0, 1]])
+    table = RowTable(4, 3, 0.1, torch.Generator().manual_seed(0))
+    start = table.table.clone()
+    table.neighbors = near
+    assert torch.allclose(table.read(), mixing @ start)
+    rows = torch.tensor([0, 2])
+    reference = start.clone().requires_grad_()
+    adam = torch.optim.Adam([reference], lr=0.05)
+    for step in range(1, 6):
+        (table.gather(rows) ** 2 * step).sum().backward()
+        table.update(step, 0.05, 0.0)
+        adam.zero_grad()
+        ((mixing @ reference)[rows] ** 2 * step).sum().backward()
+        adam.step()
+    assert torch.allclose(table.table, reference, atol=1e-6)
+    assert torch.equal(table.table[3], start[3])
+    read = table.read().clone()
+    table.settle()
+    assert table.neighbors is None
+    assert torch.equal(table.table, read)
+
+
+def test_neighbors_share_what_an_item_says_by_their_weight() -> None:
+    model = build(tied=True, neighbor_weight=0.5)
+    before = model.item_table.table.clone()
+    one, two = np.array([0, 1, 1, 1, 1, 1, 1]), np.array([3], dtype=np.int32)
+    model.smooth(Bags(one, two, np.ones(1, dtype=np.float32)))
+    model.settle()
+    assert torch.allclose(model.item_table.table[0], before[0] + 0.5 * before[3])
+    assert torch.equal(model.item_table.table[1:], before[1:])

@@ -25,6 +25,7 @@ COMMON += ["training.epochs=10", "training.least_steps=0", "training.checkpoint_
 N_STEPS = 40
 KINDS = {
     "default": [],
+    "neighbors": ["model.neighbor_weight=1", "model.tied=true", "training.patience=100"],
     "hard negatives": ["sampling.negatives=hard", "sampling.n_negatives=12", "sampling.n_hard=2"],
     "weights, dropout, clipping": [
         *("model.history=transformer", "sampling.positives=next", "model.learn_temperature=true"),
