@@ -99,6 +99,18 @@ class _Counters:
     seconds: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
 
+    def end_epoch(self, epoch: int, n_steps: int) -> None:
+        """One entry more in the history, of an epoch of n_steps steps."""
+        entry = {"epoch": epoch, "step": self.step, "loss": self.loss / n_steps}
+        self.history.append(entry | {"n_positives": self.n_positives, "seconds": self.seconds})
+        self.loss = 0.0
+
+    def note_validation(self, values: NDArray[np.float64]) -> dict[str, float]:
+        """What the users' recalls say, added to the last entry; the part of it that the step log keeps."""
+        recall, error = float(values.mean()), float(values.std() / math.sqrt(len(values)))
+        self.history[-1] |= {"recall": recall, "recall_error": error}
+        return {"recall": recall}
+
 
 def train(
     interactions: Interactions,
@@ -119,10 +131,8 @@ def train(
     _set_threads(config)
     training, seed = config.training, config.training.seed
     popularity = interactions.count_users()
-    model = TwoTowers(interactions.n_users, popularity, config.model, torch.Generator().manual_seed(seed))
     drawer = _build_drawer(interactions, popularity, config)
-    if config.model.neighbor_weight:
-        model.smooth(build_neighbors(drawer.source.histories, interactions.n_items, config.model.n_neighbors, seed))
+    model = _build_model(interactions, popularity, drawer, config)
     epochs = max(training.epochs, -(-max(training.least_steps, n_steps or 0) // drawer.steps_an_epoch))
     total = n_planned or drawer.steps_an_epoch * epochs
     validate_every = training.validate_every * max(1, epochs // training.epochs)
@@ -152,17 +162,12 @@ def train(
             note = f"loss {taken.loss:.3f}, {pace:,.0f} positives/s{stop.describe()}"
             hooks.progress("training", at.step, n_steps or total, note)
             if place + 1 == drawer.steps_an_epoch or at.step == n_steps:
-                entry = {"epoch": epoch + 1, "step": at.step, "loss": at.loss / (place + 1)}
-                entry |= {"n_positives": at.n_positives, "seconds": at.seconds}
-                at.loss = 0.0
-                at.history.append(entry)
+                at.end_epoch(epoch + 1, place + 1)
                 judged = (epoch + 1) % validate_every == 0 or epoch + 1 == epochs
                 if hooks.validation is not None and judged and at.step != n_steps:
                     values = _validate(model, drawer.source.histories, hooks.validation)
                     started = time.perf_counter() - at.seconds  # seconds are those of training alone
-                    error = float(values.std() / math.sqrt(len(values)))
-                    entry |= {"recall": float(values.mean()), "recall_error": error}
-                    log.write(where | {"recall": entry["recall"]})
+                    log.write(where | at.note_validation(values))
                     stop.note(values, at.step)
             if checkpoints.is_due():
                 log.flush()
@@ -184,6 +189,16 @@ def _build_drawer(interactions: Interactions, popularity: NDArray[np.int64], con
         raise ConfigError(found, "two or more of each where sampling.negatives is in_batch", "choose other negatives")
     sampler = build_negative_sampler(popularity, source.offers, sampling)
     return BatchDrawer(source, sampler, batch_users, config.training.seed, config.model.tied)
+
+
+def _build_model(
+    interactions: Interactions, popularity: NDArray[np.int64], drawer: BatchDrawer, config: Config
+) -> TwoTowers:
+    seed = config.training.seed
+    model = TwoTowers(interactions.n_users, popularity, config.model, torch.Generator().manual_seed(seed))
+    if config.model.neighbor_weight:
+        model.smooth(build_neighbors(drawer.source.histories, interactions.n_items, config.model.n_neighbors, seed))
+    return model
 
 
 def _take_step(model: TwoTowers, batch: Batch, optimizer: Optimizer, step: int, config: Config) -> _Step:

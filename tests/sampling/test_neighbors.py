@@ -37,6 +37,8 @@ def test_they_are_those_of_all_cosines(users: list[set[int]], k: int, block: int
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(neighbors, "_BLOCK_PAIRS", block)
         found = build_neighbors(join(users), N_ITEMS, k, seed=0)
+    whole = build_neighbors(join(users), N_ITEMS, k, seed=0)
+    assert found.item_rows.tolist() == whole.item_rows.tolist()  # also where several are equally near
     assert len(found) == N_ITEMS
     for item in range(N_ITEMS):
         cosines = {other: compute_cosine(users, item, other) for other in range(N_ITEMS) if other != item}
