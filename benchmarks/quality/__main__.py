@@ -1,7 +1,8 @@
 """Writes `benchmarks/quality/<data>.md`: ours over three seeds, and at other dims, beside peers that are fitted in the
-same run and figures that were published; then the default recipe with one part removed at a time, on validation.
+same run and figures that were published; then the default recipe with one part removed at a time, on validation; then
+what its tail costs, by weight of popularity.
 
-`python -m benchmarks.quality [data …] [--part figures|ablation]`; data lies in RECSYS_CL_DATA (default
+`python -m benchmarks.quality [data …] [figures|ablation|tail …]`; data lies in RECSYS_CL_DATA (default
 ../shared/data). Each model is a process of its own: its seconds are those of training (choosing included), its memory
 the peak of the process.
 """
@@ -19,12 +20,13 @@ import numpy as np
 
 from benchmarks.contenders import ease
 from benchmarks.quality.peer import PEERS
-from benchmarks.quality.published import DATA, Data
+from benchmarks.quality.published import DATA
 
 HERE = Path(__file__).parent
 SEEDS = (0, 1, 2)
 DIMS = (128, 256)
-PARTS = {
+POPULARITY_WEIGHTS = (0.0, 0.4, 0.6, 0.8, 1.0)
+REMOVED = {
     "the default": [],
     "no blend: the best tower alone": ["recipe.blend_weights=[]"],
     "no closed form": ['recipe.towers=["bag","sequence"]'],
@@ -36,6 +38,7 @@ PARTS = {
     "a user's events weigh their root together": ["sampling.voice_power=0.5"],
     "no popularity in the score": ["model.popularity_weight=0.0"],
     "popularity weight 1 for all": ["recipe.popularity_weights=[1.0]"],
+    "every item alike in a bag": ["model.degree_power=0.0"],
     "untied tables": ["model.tied=false"],
     "a free embedding of each user": ["model.user_weight=0.5"],
     "batches of 512 users": ["training.batch_users=512"],
@@ -46,15 +49,15 @@ PARTS = {
 def main() -> None:
     """Measure, and write the tables."""
     arguments = [a for a in sys.argv[1:] if a in DATA] or list(DATA)
-    parts = [part for part in ("figures", "ablation") if part in sys.argv] or ["figures", "ablation"]
+    parts = [part for part in PARTS if part in sys.argv] or list(PARTS)
     root = Path(os.environ.get("RECSYS_CL_DATA", "../shared/data"))
     for data in arguments:
         if not (root / data).exists():
             print(f"{data}: not at hand in {root} (set RECSYS_CL_DATA)")
             continue
         for part in parts:
-            lines = _measure_figures(root, data) if part == "figures" else _measure_ablation(root, data)
-            path = HERE / f"{data}{'' if part == 'figures' else '-ablation'}.md"
+            lines = PARTS[part](root, data)
+            path = HERE / f"{data}{'' if part == 'figures' else '-' + part}.md"
             path.write_text("\n".join(lines) + "\n", encoding="utf-8")
             print(path.read_text(encoding="utf-8"))
 
@@ -137,19 +140,44 @@ def _measure_ablation(root: Path, data: str) -> list[str]:
     lines = [
         f"# {data}: one part removed at a time",
         "",
-        f"`python -m benchmarks.quality {data} --part ablation`. Validation part alone, seed 0.",
+        f"`python -m benchmarks.quality {data} ablation`. Validation part alone, seed 0; seconds of choosing.",
         "",
-        "| recipe | recall@20 | ndcg@20 | seconds of choosing |",
-        "| --- | --- | --- | --- |",
+        "| recipe | recall@20 | ndcg@20 | seconds | chosen |",
+        "| --- | --- | --- | --- | --- |",
     ]
-    about: Data = DATA[data]
-    for name, settings in PARTS.items():
-        if "order" in name and "--sequences" not in about.files:
+    for name, settings in REMOVED.items():
+        if "order" in name and "--sequences" not in DATA[data].files:
             continue
-        run = run_ours(root, data, settings)
-        value = run["settings"]["validation"]
-        lines.append(f"| {name} | {value['recall']:.4f} | {value['ndcg']:.4f} | {run['choose_seconds']:.0f} |")
+        command = [sys.executable, "-m", "benchmarks.quality.choice", str(root), data, *settings]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True, text=True)
+        value = json.loads(done.stdout.splitlines()[-1])
+        figures = f"{value['recall']:.4f} | {value['ndcg']:.4f} | {value['seconds']:.0f}"
+        lines.append(f"| {name} | {figures} | {', '.join(value['members'])} |")
     return lines
+
+
+def _measure_tail(root: Path, data: str) -> list[str]:
+    k = DATA[data].k
+    lines = [
+        f"# {data}: the price of the tail",
+        "",
+        f"`python -m benchmarks.quality {data} tail`. Test part, seed 0. The weight of log popularity in the score is",
+        "given instead of chosen; the rest is chosen as ever. Tail items are those outside the most popular fifth.",
+        "",
+        f"| model.popularity_weight | recall@{k} | ndcg@{k} | tail recall@{k} | head recall@{k} |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    run: dict[str, Any] = {}
+    for weight in POPULARITY_WEIGHTS:
+        run = run_ours(root, data, [f"model.popularity_weight={weight}"])
+        tail, head = (run["slices"][name] for name in ("tail_items", "head_items"))
+        found = (run[f"recall@{k}"], run[f"ndcg@{k}"], tail[f"recall@{k}"], head[f"recall@{k}"])
+        lines.append(f"| {weight:g} | {' | '.join(f'{value:.4f}' for value in found)} |")
+    tail, head = (run["slices"][name][f"item_knn_recall@{k}"] for name in ("tail_items", "head_items"))
+    return [*lines, f"| item-kNN | | | {tail:.4f} | {head:.4f} |"]
+
+
+PARTS = {"figures": _measure_figures, "ablation": _measure_ablation, "tail": _measure_tail}
 
 
 if __name__ == "__main__":

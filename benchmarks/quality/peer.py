@@ -19,7 +19,7 @@ from recsys_cl.bags import Bags
 from recsys_cl.benchmark import project_events, read_events
 from recsys_cl.config import Config, apply_settings
 from recsys_cl.evaluation.metrics import judge
-from recsys_cl.interactions.split import split_interactions
+from recsys_cl.interactions.split import Split, split_interactions
 from recsys_cl.interactions.table import Interactions
 from recsys_cl.progress import report_nothing
 
@@ -28,17 +28,28 @@ PEERS |= {name: functools.partial(peers.recommend, name) for name in peers.MODEL
 PEERS[ease.name] = ease.recommend
 
 
+def read_train(root: Path, data: str) -> Interactions:
+    """Training events; of a split that has two files the other is not opened."""
+    return _read_sequences(root, data).train if "--sequences" in DATA[data].files else _read_file(root, data, "--train")
+
+
 def read_parts(root: Path, data: str) -> tuple[Interactions, Bags]:
     """Training events, and the targets of every user."""
-    files = DATA[data].files
-    if "--sequences" in files:
-        config = apply_settings(Config(), ["split.by=leave_last", "split.n_last=1"])
-        parts = split_interactions(
-            read_events(root / data / files["--sequences"], config, report_nothing), config.split, 0
-        )
+    if "--sequences" in DATA[data].files:
+        parts = _read_sequences(root, data)
         return parts.train, parts.test.to_bags()
-    train, test = (read_events(root / data / files[name], Config(), report_nothing) for name in ("--train", "--test"))
-    return train, project_events(test, train)[0]
+    train = read_train(root, data)
+    return train, project_events(_read_file(root, data, "--test"), train)[0]
+
+
+def _read_file(root: Path, data: str, name: str) -> Interactions:
+    return read_events(root / data / DATA[data].files[name], Config(), report_nothing)
+
+
+def _read_sequences(root: Path, data: str) -> Split:
+    config = apply_settings(Config(), ["split.by=leave_last", "split.n_last=1"])
+    events = read_events(root / data / DATA[data].files["--sequences"], config, report_nothing)
+    return split_interactions(events, config.split, config.training.seed)
 
 
 def main(root: Path, data: str, name: str) -> None:
