@@ -31,7 +31,8 @@ from recsys_cl.interactions.split import Split, split_validation
 from recsys_cl.interactions.table import Interactions
 from recsys_cl.machine import count_cores
 from recsys_cl.progress import report_nothing
-from recsys_cl.training.trainer import Hooks, Validation, train
+from recsys_cl.training.loop import Hooks, Validation
+from recsys_cl.training.trainer import train
 
 HERE = Path(__file__).parent
 SPLITS = ("ml-1m-split", "gowalla")

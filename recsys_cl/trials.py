@@ -21,7 +21,7 @@ from recsys_cl.interactions.split import split_validation
 from recsys_cl.interactions.table import Interactions
 from recsys_cl.progress import Progress, report_nothing
 from recsys_cl.training.encode import Model, encode_candidates, encode_queries
-from recsys_cl.training.trainer import DIVERGED_REMEDY, Hooks, Validation
+from recsys_cl.training.loop import DIVERGED_REMEDY, Hooks, Validation
 
 Vectors = NDArray[np.float32]
 VALIDATION_K = 20

@@ -15,7 +15,8 @@ from recsys_cl.interactions.split import split_interactions
 from recsys_cl.interactions.table import Interactions
 from recsys_cl.progress import report_nothing
 from recsys_cl.recipe import choose_steps
-from recsys_cl.training.trainer import Hooks, train
+from recsys_cl.training.loop import Hooks
+from recsys_cl.training.trainer import train
 
 DATA = {
     "ml-1m-split": ("train.txt", "random"),

@@ -6,6 +6,7 @@ Here: items known by nothing but their row.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -18,6 +19,7 @@ from recsys_cl.bags import Bags
 from recsys_cl.model.histories import sum_bags
 
 _LEAST_NORM = 1e-12
+_LOG_TEMPERATURES = (math.log(0.001), math.log(10.0))
 
 
 class ItemFeatures(Protocol):
@@ -154,6 +156,25 @@ def normalize(vectors: Tensor) -> Tensor:
         return nn.functional.normalize(vectors, dim=1, eps=_LEAST_NORM)
     apply: Callable[..., Tensor] = _Normalize.apply
     return apply(vectors)
+
+
+class Trainable(nn.Module):
+    """What a training updates: a model with a temperature, and some weights that are only the optimizer's."""
+
+    def __init__(self, temperature: float, learn_temperature: bool) -> None:
+        super().__init__()
+        start = torch.tensor(math.log(temperature))
+        self.log_temperature = nn.Parameter(start, requires_grad=learn_temperature)
+
+    @property
+    def temperature(self) -> Tensor:
+        """Divisor of the score, as it was given or as it has been learned, within the bounds of what may be given."""
+        return self.log_temperature.clamp(*_LOG_TEMPERATURES).exp()
+
+    def get_learned(self) -> dict[str, Tensor]:
+        """Everything that a prediction depends on, by name: the state without the moments of the optimizer."""
+        moments = (".first", ".second")
+        return {name: value for name, value in self.state_dict().items() if not name.endswith(moments)}
 
 
 class IdEncoder(nn.Module):

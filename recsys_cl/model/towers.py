@@ -8,7 +8,6 @@ Divided by the temperature this is the logit that the loss sees.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import cast
 
@@ -19,13 +18,12 @@ from torch import Tensor, nn
 
 from recsys_cl.bags import Bags, expand_ranges
 from recsys_cl.config import ModelConfig
-from recsys_cl.model.encoders import IdEncoder, RowTable, normalize
+from recsys_cl.model.encoders import IdEncoder, RowTable, Trainable, normalize
 from recsys_cl.model.histories import LEAST_WEIGHT, MeanHistory, build_history, sum_bags
 from recsys_cl.model.losses import Logits
 from recsys_cl.model.scores import count_taste_floats, widen_candidates, widen_queries
 from recsys_cl.sampling.batches import Batch
 
-_LOG_TEMPERATURES = (math.log(0.001), math.log(10.0))
 _LENGTHS = np.ceil(3 * 1.4 ** np.arange(25))  # 3, 5, 6, 9, 12, …: bags of one group are padded to its longest
 _SPREAD = 0.1  # spread of fresh embeddings; only directions matter to the cosine, but small vectors turn faster
 
@@ -47,7 +45,7 @@ class QueryTower(nn.Module):
         return normalize(mixed) if self.unit else mixed
 
 
-class TwoTowers(nn.Module):
+class TwoTowers(Trainable):
     """The whole model: tables, towers, and the popularity of the items.
 
     tables: `bag` (what a query takes of an item), `item` (candidates; the same table where tied), `user` (where
@@ -61,7 +59,7 @@ class TwoTowers(nn.Module):
     def __init__(
         self, n_users: int, popularity: NDArray[np.int64], config: ModelConfig, generator: torch.Generator
     ) -> None:
-        super().__init__()
+        super().__init__(config.temperature, config.learn_temperature)
         self.config = config
         n_items, dim = len(popularity), count_taste_floats(config)
         unit, ordered = config.score == "cosine", config.history in ("gru", "transformer")
@@ -77,8 +75,6 @@ class TwoTowers(nn.Module):
         self.tables = nn.ModuleDict(tables)
         self.encoder = IdEncoder(unit)
         self.query_tower = QueryTower(build_history(dim, config, generator), config.user_weight, unit)
-        start = torch.tensor(math.log(config.temperature))
-        self.log_temperature = nn.Parameter(start, requires_grad=config.learn_temperature)
 
     @property
     def bag_table(self) -> RowTable:
@@ -100,11 +96,6 @@ class TwoTowers(nn.Module):
         """How many of a bag's last items are read; None: all."""
         return self.config.bag_length
 
-    @property
-    def temperature(self) -> Tensor:
-        """Divisor of the score, as it was given or as it has been learned, within the bounds of what may be given."""
-        return self.log_temperature.clamp(*_LOG_TEMPERATURES).exp()
-
     def smooth(self, neighbors: Bags) -> None:
         """Train on with items that are read as themselves plus `neighbor_weight` × what their neighbors [n_items] say;
         weights of neighbors sum to 1."""
@@ -115,11 +106,6 @@ class TwoTowers(nn.Module):
         """Make the tables what is read of them: what was trained needs no neighbors to be used."""
         for table in self.tables.values():
             cast(RowTable, table).settle()
-
-    def get_learned(self) -> dict[str, Tensor]:
-        """Everything that a prediction depends on, by name: the state without the moments of the optimizer."""
-        moments = (".first", ".second")
-        return {name: value for name, value in self.state_dict().items() if not name.endswith(moments)}
 
     def encode_bags(
         self, table: tuple[Tensor, Tensor], bags: Bags, users: Tensor | None, every_place: bool = False

@@ -7,22 +7,20 @@ is updated whole, with a step size of its own.
 from __future__ import annotations
 
 import math
-from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from recsys_cl.config import TrainingConfig
 from recsys_cl.model.encoders import RowTable, move_by_adam
-from recsys_cl.model.towers import TwoTowers
 
 
 class Optimizer:
     """Updates one model; `total` steps are planned."""
 
-    def __init__(self, model: TwoTowers, config: TrainingConfig, total: int) -> None:
+    def __init__(self, model: nn.Module, config: TrainingConfig, total: int) -> None:
         self._config, self._total = config, total
-        self._tables = [cast(RowTable, table) for table in model.tables.values()]
+        self._tables = [module for module in model.modules() if isinstance(module, RowTable)]
         self._weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
         self._moments = {
             name: (torch.zeros_like(weight), torch.zeros_like(weight)) for name, weight in self._weights.items()

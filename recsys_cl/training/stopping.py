@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recsys_cl.model.towers import TwoTowers
+from recsys_cl.model.encoders import Trainable
 
 
 class EarlyStop:
@@ -19,7 +19,7 @@ class EarlyStop:
     Chance is the standard error of the mean paired difference over the users (Breiman et al. 1984, the 1-SE rule).
     """
 
-    def __init__(self, model: TwoTowers, patience: int) -> None:
+    def __init__(self, model: Trainable, patience: int) -> None:
         self._model, self._patience = model, patience
         self._best, self._step, self._waited = np.array([-np.inf]), 0, 0
         self._kept: dict[str, Tensor] = {}

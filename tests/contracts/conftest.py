@@ -15,7 +15,8 @@ from recsys_cl.ids import IdMap
 from recsys_cl.index.mine import mine_items
 from recsys_cl.interactions.table import Interactions
 from recsys_cl.training.encode import encode_candidates, encode_queries
-from recsys_cl.training.trainer import Hooks, train
+from recsys_cl.training.loop import Hooks
+from recsys_cl.training.trainer import train
 
 N_USERS, N_ITEMS, N_TOPICS = 600, 150, 5
 N_TRAIN, N_TEST = 30, 10

@@ -22,7 +22,8 @@ from recsys_cl.index.mine import mine_items
 from recsys_cl.interactions.table import Interactions
 from recsys_cl.training import checkpoint
 from recsys_cl.training.encode import encode_candidates, encode_queries
-from recsys_cl.training.trainer import Hooks, Validation, train
+from recsys_cl.training.loop import Hooks, Validation
+from recsys_cl.training.trainer import train
 
 N_USERS, N_ITEMS, EACH = 60, 40, 8
 

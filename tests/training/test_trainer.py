@@ -15,8 +15,9 @@ from recsys_cl.ids import IdMap
 from recsys_cl.index.mine import mine_items
 from recsys_cl.interactions.table import Interactions
 from recsys_cl.training.encode import encode_candidates, encode_queries
+from recsys_cl.training.loop import Hooks, Validation
 from recsys_cl.training.mining import Search
-from recsys_cl.training.trainer import Hooks, Validation, train
+from recsys_cl.training.trainer import train
 
 N_USERS, N_ITEMS, N_TASTES = 120, 60, 4
 CONFIG = apply_settings(
