@@ -19,7 +19,7 @@ from recsys_cl.door import load_config, run_app, start_run
 from recsys_cl.errors import RecsysError
 from recsys_cl.options import Force, MaybeStore
 from recsys_cl.pipeline import open_outcome
-from recsys_cl.runs import STAGES, open_run
+from recsys_cl.runs import open_run
 from recsys_cl.summary import describe_outcome
 
 app = App(name="python -m flows.daily", help="Run the daily flow once, with Prefect's embedded server.")
@@ -31,7 +31,7 @@ def run_daily(config: str, store: str | None = None, force: str | None = None) -
     settings = load_config(Path(config), (), None if store is None else Path(store))
     try:
         with start_run(settings) as run:
-            for stage in STAGES:
+            for stage in run.stages:
                 tasks.run_stage(stage, str(run.store), run.run_id, force)
             tasks.show_metrics(str(run.store), run.run_id)
             for what in settings.export.what:

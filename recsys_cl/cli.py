@@ -99,22 +99,79 @@ def publish(config: ConfigFile = None, *, settings: StageSettings = _STAGE, forc
 
 
 @app.command
+def images(config: ConfigFile = None, *, settings: StageSettings = _STAGE) -> None:
+    """Train the encoder of pictures, and judge it, for a run that was trained with images.enabled=true.
+
+    Example: `recsys-cl images --store data`
+
+    A run that has published is published anew, as a new release, by `recsys-cl publish --run RUN_ID`.
+    """
+    _run_stage("images", continue_run(config, settings.set or [], settings.store, settings.run_id), settings)
+
+
+@app.command
 def similar(
-    item_id: Annotated[str, Parameter(help="The item whose neighbors are wanted.", allow_leading_hyphen=True)],
+    item_id: Annotated[
+        str | None, Parameter(help="The item whose neighbors are wanted.", allow_leading_hyphen=True)
+    ] = None,
+    *,
+    image: Annotated[Path | None, Parameter(help="A picture instead of an item; it may be a new one.")] = None,
+    by: Annotated[
+        Literal["behavior", "image"] | None,
+        Parameter(
+            help="What makes neighbors: who touches them, or how they look (default: behavior; image for --image)."
+        ),
+    ] = None,
+    store: Store = Path("data"),
+    k: K = 10,
+    as_json: Json = False,
+) -> None:
+    """Print the neighbors of an item, or of a picture.
+
+    Example: `recsys-cl similar i00042 --store data -k 5`
+
+    An item that has a picture and no events yet is answered from the place that its picture gives it; `space` tells so.
+    """
+    from recsys_cl.serving.image_lookup import answer_file, answer_item
+    from recsys_cl.serving.lookup import open_release
+    from recsys_cl.summary import describe_answers
+
+    if (item_id is None) == (image is None):
+        raise ConfigError("what to find neighbors of is not clear", "either an item_id or --image FILE")
+    release = open_release(store)
+    if image is not None:
+        answers = answer_file(release, image, k, by or "image")
+    else:
+        assert item_id is not None
+        answers = answer_item(release, item_id, k, by or "behavior")
+    _print(as_json, answers, describe_answers(answers))
+
+
+@app.command
+def agreement(
+    item_id: Annotated[str | None, Parameter(help="An item with a picture.", allow_leading_hyphen=True)] = None,
     *,
     store: Store = Path("data"),
     k: K = 10,
     as_json: Json = False,
 ) -> None:
-    """Print the neighbors of an item.
+    """Print an item's neighbors by behavior and by picture side by side; without an item, what the two disagree on.
 
-    Example: `recsys-cl similar i00042 --store data -k 5`
+    Example: `recsys-cl agreement i00042 --store data -k 5`
+
+    Without an item: pairs that look alike and behave differently, and pictures that are near-duplicates.
     """
+    from recsys_cl.serving.image_lookup import describe_agreement, list_contrasts
     from recsys_cl.serving.lookup import open_release
-    from recsys_cl.summary import describe_answers
+    from recsys_cl.summary import describe_both, describe_contrasts
 
-    answers = open_release(store).answer_similar(item_id, k)
-    _print(as_json, answers, describe_answers(answers))
+    release = open_release(store)
+    if item_id is not None:
+        found = describe_agreement(release, item_id, k)
+        _print(as_json, found, describe_both(found))
+    else:
+        found = list_contrasts(release)
+        _print(as_json, found, describe_contrasts(found, k))
 
 
 @app.command
@@ -152,6 +209,7 @@ def export(
     store: Store = Path("data"),
     out: Annotated[Path, Parameter(help="Parquet file to write.")],
     k: K = 20,
+    by: Annotated[Literal["behavior", "image"], Parameter(help="What makes neighbors: see `similar`.")] = "behavior",
 ) -> None:
     """Write recommendations for every user, or neighbors of every item, to a Parquet file.
 
@@ -161,9 +219,13 @@ def export(
     from recsys_cl.serving.export import export_neighbors, export_recommendations
     from recsys_cl.serving.lookup import open_release
 
-    write = export_recommendations if what == "recommendations" else export_neighbors
+    if what == "recommendations" and by != "behavior":
+        raise ConfigError("recommendations are made by behavior", "--by image with neighbors alone")
     with show_progress() as progress:
-        n_rows = write(open_release(store), out, k, progress=progress)
+        if what == "recommendations":
+            n_rows = export_recommendations(open_release(store), out, k, progress=progress)
+        else:
+            n_rows = export_neighbors(open_release(store), out, k, progress=progress, by=by)
     print(f"{n_rows:,} rows of {what} in {out}")
 
 

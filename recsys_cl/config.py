@@ -18,10 +18,10 @@ from pydantic import ValidationError, model_validator
 
 from recsys_cl.errors import ConfigError
 from recsys_cl.files import dump_json, expand_home, hash_text
+from recsys_cl.image_sections import ImagesConfig
 from recsys_cl.sections import (
     EvaluationConfig,
     ExportConfig,
-    ImagesConfig,
     IndexConfig,
     IngestConfig,
     LossConfig,
@@ -110,6 +110,8 @@ _PATHS = (
     ("split", "test"),
     ("publishing", "store"),
     ("images", "root"),
+    ("images", "folder"),
+    ("images", "onnx"),
 )
 
 

@@ -96,6 +96,25 @@ def continue_run(
         yield run
 
 
+@contextlib.contextmanager
+def continue_published(path: Path, store: Path | None = None) -> Iterator[Run]:
+    """The run that made the live release, with the [images] section of the configuration at `path`, to train on
+    pictures and to publish again. Raises ConfigError and StoreError."""
+    from recsys_cl.interrupts import hold_run
+    from recsys_cl.publishing.seal import read_manifest
+    from recsys_cl.publishing.store import find_releases, read_current
+    from recsys_cl.runs import open_run, reconfigure
+
+    config = load_config(path, ["images.enabled=true"], store)
+    place = Path(config.publishing.store)
+    live = read_manifest(find_releases(place) / read_current(place))
+    found = open_run(place, live.run_id)
+    run = reconfigure(found, found.config.model_copy(update={"images": config.images}))
+    run.remove_leftovers()
+    with hold_run(run):
+        yield run
+
+
 def _fail(message: str, code: int) -> int:
     print(f"recsys-cl: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201
     if code == InterruptedRunError.exit_code:

@@ -5,6 +5,7 @@
     │   ├── ConfigError         … in the configuration or an option
     │   ├── LogError            … in a log or an attribute file
     │   │   └── UnreachableError  … in a database that does not answer: it may later
+    │   ├── PictureError        … a file that is no picture, or one that is refused
     │   ├── UnknownIdError      … an item_id or user_id that the release does not hold
     │   └── StoreError          … a store, run or release that is missing or cannot be read
     │       └── SealError       … a release whose parts do not belong together
@@ -46,6 +47,14 @@ class LogError(InputError):
 
 class UnreachableError(LogError):
     """The database of a log does not answer; it may later."""
+
+
+class PictureError(InputError):
+    """A file is no picture that can be used; `reason` is one word for it, by which refusals are counted."""
+
+    def __init__(self, reason: str, found: str, expected: str = "", remedy: str = "") -> None:
+        self.reason = reason
+        super().__init__(found, expected, remedy)
 
 
 class UnknownIdError(InputError):

@@ -1,4 +1,5 @@
-"""Pictures of items: comes in a file that nobody vouches for, goes out a small PNG, within bounded time and memory."""
+"""Pictures of items: comes in a file that nobody vouches for, goes out a small PNG or an array, within bounded time and
+memory."""
 
 from __future__ import annotations
 
@@ -7,46 +8,96 @@ import stat
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from recsys_cl.errors import InputError
+from recsys_cl.errors import PictureError
 
 MOST_BYTES = 32 << 20
 MOST_PIXELS = 64_000_000
 # Pillow knows many more, among them EPS, for which it starts a program that runs what the file says.
 _FORMATS = ("AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+_KINDS = {
+    ".bmp": ("BMP",),
+    ".gif": ("GIF",),
+    ".jpeg": ("JPEG", "MPO"),
+    ".jpg": ("JPEG", "MPO"),
+    ".png": ("PNG",),
+    ".webp": ("WEBP",),
+}
+"""What a file of this name must hold to be read for training."""
 
 
 def make_thumbnail(path: Path, side: int) -> bytes:
     """A PNG that fits into side × side pixels, upright, what is transparent white; small pictures are enlarged by whole
     factors, unblurred.
 
-    Raises InputError for a file that is missing, no picture, truncated, or larger than 32 MiB or 64 million pixels.
+    Raises PictureError for a file that is missing, no picture, truncated, or larger than 32 MiB or 64 million pixels.
     """
-    try:
-        info = path.stat()
-        if not stat.S_ISREG(info.st_mode):
-            raise InputError(f"{path} is not a picture", "a regular file")
-        if info.st_size > MOST_BYTES:
-            raise InputError(f"the picture {path} has {info.st_size} bytes", f"at most {MOST_BYTES}")
-        Image.init()
-        with Image.open(path, formats=[name for name in _FORMATS if name in Image.OPEN]) as opened:
-            if opened.width * opened.height > MOST_PIXELS:
-                raise InputError(f"the picture {path} has {opened.size} pixels", f"at most {MOST_PIXELS}")
-            upright = _convert(ImageOps.exif_transpose(opened))
-    except InputError:
-        raise
-    except Exception as error:  # a decoder raises whatever it stumbles over: EOFError, struct.error, RuntimeError …
-        raise InputError(f"{path} is not a picture that can be read ({error})") from error
+    upright = _read_upright(path)
     factor = side // max(upright.size)
     if factor > 1:
         upright = upright.resize((upright.width * factor, upright.height * factor), Image.Resampling.NEAREST)
     upright.thumbnail((side, side))
-    if upright.mode == "RGBA":
-        upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright).convert("RGB")
     out = io.BytesIO()
-    upright.save(out, "PNG", optimize=True)
+    _lay_on_white(upright).save(out, "PNG", optimize=True)
     return out.getvalue()
+
+
+def read_picture(path: Path, side: int, channels: int) -> NDArray[np.uint8]:
+    """The picture [channels, side, side], gray (1) or red, green and blue (3): whole and upright, in the middle of a
+    white square where it is none; what is transparent is white; of an animation the first frame.
+
+    Memory: that of the decoded picture, a JPEG being decoded no larger than needed. Raises PictureError as
+    `make_thumbnail`, and for a file that holds another kind of picture than its name says.
+    """
+    upright = _lay_on_white(_read_upright(path, 2 * side, honest=True))
+    if channels == 1:
+        upright = upright.convert("L")
+    white = 255 if channels == 1 else (255, 255, 255)
+    square = ImageOps.pad(upright, (side, side), Image.Resampling.BILINEAR, color=white)
+    pixels = np.asarray(square, dtype=np.uint8)
+    return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def _read_upright(path: Path, least_side: int | None = None, honest: bool = False) -> Image.Image:
+    """Open, check, decode. least_side: a JPEG may come out smaller, but not below this; honest: the name must fit."""
+    opened = False
+    try:
+        info = path.stat()
+        if not stat.S_ISREG(info.st_mode):
+            raise PictureError("not_a_picture", f"{path} is not a picture", "a regular file")
+        if not info.st_size:
+            raise PictureError("empty", f"the picture {path} has no byte", "a picture")
+        if info.st_size > MOST_BYTES:
+            raise PictureError(
+                "too_many_bytes", f"the picture {path} has {info.st_size} bytes", f"at most {MOST_BYTES}"
+            )
+        Image.init()
+        with Image.open(path, formats=[name for name in _FORMATS if name in Image.OPEN]) as image:
+            opened = True
+            if image.width * image.height > MOST_PIXELS:
+                raise PictureError(
+                    "too_many_pixels", f"the picture {path} has {image.size} pixels", f"at most {MOST_PIXELS}"
+                )
+            expected = _KINDS.get(path.suffix.lower())
+            if honest and expected and image.format not in expected:
+                raise PictureError(
+                    "mislabeled", f"the picture {path} is a {image.format}", f"a {expected[0]}, as it is named"
+                )
+            if least_side is not None:
+                image.draft(None, (least_side, least_side))
+            return _convert(ImageOps.exif_transpose(image))
+    except PictureError:
+        raise
+    except Exception as error:  # a decoder raises whatever it stumbles over: EOFError, struct.error, RuntimeError …
+        if isinstance(error, FileNotFoundError):
+            reason = "missing"
+        elif isinstance(error, Image.DecompressionBombError):
+            reason = "too_many_pixels"
+        else:
+            reason = "damaged" if opened else "not_a_picture"
+        raise PictureError(reason, f"{path} is not a picture that can be read ({error})") from error
 
 
 def _convert(image: Image.Image) -> Image.Image:
@@ -54,3 +105,9 @@ def _convert(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     return image.convert("RGBA" if image.has_transparency_data else "RGB")
+
+
+def _lay_on_white(image: Image.Image) -> Image.Image:
+    if image.mode != "RGBA":
+        return image
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")

@@ -1,9 +1,10 @@
-"""The dataflow: a log goes in, a live release comes out, in four stages that meet on disk.
+"""The dataflow: a log goes in, a live release comes out, in stages that meet on disk.
 
     ingest     log → validated interactions, catalog attributes, refused rows
     train      interactions → split and audit → vectors of the evaluated fit (events before the cut) and of the
                published fit (every kept event), same settings and number of steps
     evaluate   evaluated fit + test events → metrics beside baselines, and the figures of each user
+    images     where enabled: pictures of the items → an encoder, vectors, and how new items fare by picture
     publish    published fit → index → gate → sealed release → CURRENT
 
 Each stage reads what the one before wrote into the run's folder: an interrupted run goes on where it stopped.
@@ -31,6 +32,7 @@ from recsys_cl.errors import ConfigError, StoreError
 from recsys_cl.evaluation.evaluate import Evaluation, evaluate
 from recsys_cl.evaluation.targets import check_judged
 from recsys_cl.files import TEMPORARY, measure_folder, read_json, write_file, write_json
+from recsys_cl.image_parts import read_image_parts
 from recsys_cl.index.build import build_index
 from recsys_cl.index.recall import measure_ann_recall
 from recsys_cl.index.structure import Index
@@ -43,7 +45,7 @@ from recsys_cl.publishing.gate import Gain, GateFacts, check_finite, check_gate,
 from recsys_cl.publishing.parts import GIVEN_FILES, QUERY_TOWER, ReleaseParts
 from recsys_cl.publishing.release import ReleaseFacts, publish_release
 from recsys_cl.reporting import write_reports
-from recsys_cl.runs import STAGES, Run
+from recsys_cl.runs import Run
 from recsys_cl.serving.towers import QueryTower
 
 GATE_K = 20
@@ -79,7 +81,7 @@ def run_all(
     run: Run, *, force: str | None = None, progress: Progress = report_nothing, frames: Frames | None = None
 ) -> Outcome:
     """Run every stage that is not done yet. Raises what the stages raise; InterruptedRunError on ctrl-C."""
-    for stage in STAGES:
+    for stage in run.stages:
         if not run.is_done(stage):
             run_stage(run, stage, force=force, progress=progress, frames=frames)
     return open_outcome(run)
@@ -101,7 +103,11 @@ def run_stage(
     frames: Frames | None = None,
 ) -> None:
     """Run one stage, and mark it as done. Raises StoreError where a stage before it is not."""
-    for earlier in STAGES[: STAGES.index(stage)]:
+    if stage not in run.stages:
+        raise ConfigError(
+            f"run {run.run_id} has no stage of pictures", "images.enabled=true", "--set images.enabled=true"
+        )
+    for earlier in run.stages[: run.stages.index(stage)]:
         if not run.is_done(earlier):
             raise StoreError(
                 f"run {run.run_id} has not finished {earlier}", remedy=f"first: recsys-cl {earlier} --store {run.store}"
@@ -110,6 +116,7 @@ def run_stage(
         "ingest": lambda: _ingest(run, progress, frames or Frames()),
         "train": lambda: _train(run, progress),
         "evaluate": lambda: _evaluate(run, progress),
+        "images": lambda: _images(run, progress),
         "publish": lambda: _publish(run, progress, force),
     }
     started = time.perf_counter()
@@ -188,6 +195,16 @@ def _evaluate(run: Run, progress: Progress) -> None:
     write_json(run.folder / "evaluation.json", found.dump())
 
 
+def _images(run: Run, progress: Progress) -> None:
+    from recsys_cl.imaging import Before, make_images
+    from recsys_cl.recipe import Plan
+
+    interactions = Interactions.read(run.folder / "interactions")
+    plan = Plan.of_members(read_json(run.folder / "train.json")["members"])
+    before = Before(interactions, _split(run, interactions), plan, _read_frame(run.folder / "items.parquet"))
+    make_images(run, before, progress)
+
+
 def _publish(run: Run, progress: Progress, force: str | None) -> None:
     folder, config = run.folder, run.config
     interactions = Interactions.read(folder / "interactions")
@@ -201,6 +218,7 @@ def _publish(run: Run, progress: Progress, force: str | None) -> None:
     index, index_facts = build_index(candidates, config.index)
     ann_recall = _judge_index(run, index, tables)
     popularity_dim = config.model.dim - 1
+    images = read_image_parts(folder, config) if config.images.enabled else None
     progress("publish", 1, 3, "writing the report")
     evaluation = Evaluation.load(read_json(folder / "evaluation.json"))
     facts = GateFacts(
@@ -209,7 +227,8 @@ def _publish(run: Run, progress: Progress, force: str | None) -> None:
         _judge_gain(evaluation),
     )
     reasons = check_gate(facts, config.publishing)
-    write_reports(run, catalog, (candidates, tables["bags"]), seen, (index_facts, facts, reasons))
+    measured, image_parts = (index_facts, facts, reasons), None if images is None else images[0]
+    write_reports(run, catalog, (candidates, tables["bags"]), seen, measured, image_parts)
     here = ("evaluation.json", "report.html", "model_card.md")
     parts = ReleaseParts(
         catalog=catalog,
@@ -221,6 +240,7 @@ def _publish(run: Run, progress: Progress, force: str | None) -> None:
         index=index,
         files={name: (folder if name in here else folder / "published") / name for name in GIVEN_FILES},
         user_attributes=_join_users(interactions, folder / "users.parquet"),
+        images=image_parts,
     )
     ingest = read_json(folder / "ingest.json")
     progress("publish", 2, 3, "sealing the release")
@@ -239,6 +259,7 @@ def _publish(run: Run, progress: Progress, force: str | None) -> None:
             metrics={name: figure["value"] for name, figure in evaluation.metrics["model"].items()},
             gate_reasons=reasons,
             forced=force,
+            images=None if images is None else images[1],
         ),
         run.store,
     )

@@ -91,6 +91,11 @@ class Plan:
         """From what `dump` gave."""
         return Plan(**(values | {"members": tuple(Member(**member) for member in values["members"])}))
 
+    @staticmethod
+    def of_members(values: Sequence[dict[str, Any]]) -> Plan:
+        """Of its members alone, as JSON values: enough to fit it again."""
+        return Plan(tuple(Member(**member) for member in values), [], {}, {})
+
 
 @dataclass(frozen=True)
 class Fit:

@@ -22,7 +22,7 @@ from recsys_cl.files import read_json, write_text
 from recsys_cl.index.structure import IndexFacts
 from recsys_cl.pictures import make_thumbnail
 from recsys_cl.publishing.gate import GateFacts
-from recsys_cl.publishing.parts import QUERY_TOWER
+from recsys_cl.publishing.parts import IMAGE_RESULT, IMAGE_SHEET, QUERY_TOWER, ImageParts
 from recsys_cl.runs import Run
 from recsys_cl.serving.towers import QueryTower
 
@@ -35,11 +35,12 @@ def write_reports(
     vectors: tuple[NDArray[np.float32], NDArray[np.float32]],
     seen: Bags,
     measured: tuple[IndexFacts, GateFacts, list[str]],
+    images: ImageParts | None = None,
 ) -> None:
     """Write report.html and model_card.md into the run's folder.
 
     vectors: candidates [n_items, dim] and bag vectors [n_items, dim - 1] of the published fit; measured: of the index,
-    for the gate, and what the gate says.
+    for the gate, and what the gate says. images: where the release has pictures.
     """
     folder = run.folder
     ingest, train = read_json(folder / "ingest.json"), read_json(folder / "train.json")
@@ -63,9 +64,10 @@ def write_reports(
         popularity=popularity.tolist(),
         health=facts.health,
         index=asdict(index) | {"ann_recall": facts.ann_recall},
-        neighbors=_choose_samples(catalog, vectors, popularity, folder / "published" / QUERY_TOWER),
+        neighbors=_choose_samples(catalog, vectors, popularity, folder / "published" / QUERY_TOWER, images),
         gate=reasons,
         settings=run.config.dump(),
+        images={} if images is None else _show_images(images),
     )
     write_text(folder / "report.html", render_report(data))
     write_text(folder / "model_card.md", render_model_card(data))
@@ -82,6 +84,7 @@ def _choose_samples(
     vectors: tuple[NDArray[np.float32], NDArray[np.float32]],
     popularity: NDArray[np.int64],
     tower: Path,
+    images: ImageParts | None,
 ) -> list[Sample]:
     """Items from the most popular down to the middle of the catalog, each with its neighbors."""
     candidates, bags = vectors
@@ -93,10 +96,33 @@ def _choose_samples(
     samples: list[Sample] = []
     for place, row in enumerate(shown):
         near = [(int(r), float(s)) for r, s in zip(found.rows[place], found.scores[place], strict=True) if r >= 0]
-        samples.append(
-            {"item": _show(catalog, int(row)), "neighbors": [{**_show(catalog, r), "score": s} for r, s in near]}
-        )
+        sample: Sample = {
+            "item": _show(catalog, int(row)),
+            "neighbors": [{**_show(catalog, r), "score": s} for r, s in near],
+        }
+        if images is not None:
+            sample["by_image"] = _find_alike(catalog, images, sample["item"]["item_id"])
+        samples.append(sample)
     return samples
+
+
+def _find_alike(catalog: Catalog, images: ImageParts, item_id: str) -> list[ShownItem]:
+    """An item's neighbors by picture, those of the catalog; none where it has no picture."""
+    row = images.items.find_row(item_id)
+    if row is None:
+        return []
+    found = search_exact(
+        images.queries[[row]], np.asarray(images.vectors), _N_NEIGHBORS, Bags.of_items(np.array([row]))
+    )
+    places = catalog.items.find_rows(images.items.get_ids(np.maximum(found.rows[0], 0)))
+    near = zip(places, found.rows[0], found.scores[0], strict=True)
+    return [{**_show(catalog, int(p)), "score": float(s)} for p, r, s in near if r >= 0 and p >= 0]
+
+
+def _show_images(images: ImageParts) -> dict[str, Any]:
+    sheet = base64.b64encode(images.files[IMAGE_SHEET].read_bytes()).decode()
+    found: dict[str, Any] = read_json(images.files[IMAGE_RESULT])
+    return found | {"sheet": f"data:image/png;base64,{sheet}"}
 
 
 def _show(catalog: Catalog, row: int) -> ShownItem:

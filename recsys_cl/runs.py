@@ -21,12 +21,12 @@ from recsys_cl.config import Config, build_config
 from recsys_cl.errors import ConfigError, StoreError
 from recsys_cl.files import read_json, remove_leftovers, write_json, write_text
 
-STAGES = ("ingest", "train", "evaluate", "publish")
-_RESULTS = {"ingest": "ingest", "train": "train", "evaluate": "evaluation", "publish": "release"}
+STAGES = ("ingest", "train", "evaluate", "images", "publish")
+_RESULTS = {"ingest": "ingest", "train": "train", "evaluate": "evaluation", "images": "images", "publish": "release"}
 # The first stage that looks at a section: another value there, and what it and the stages after it wrote is void.
 _FIRST_USE = {
     "ingest": "ingest",
-    "images": "ingest",
+    "images": "images",
     "split": "train",
     "sampling": "train",
     "model": "train",
@@ -36,6 +36,7 @@ _FIRST_USE = {
     "index": "publish",
     "publishing": "publish",
 }
+_INGESTED_IMAGES = ("column", "root")  # settings of [images] by which the items file is read
 _RUN_ID = re.compile(r"^\d{8}T\d{6}Z-[0-9a-f]{12}(-\d+)?$")
 
 
@@ -51,6 +52,11 @@ class Run:
     def folder(self) -> Path:
         """runs/<run-id>."""
         return self.store / "runs" / self.run_id
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The stages of this run, in order."""
+        return tuple(stage for stage in STAGES if stage != "images" or self.config.images.enabled)
 
     @property
     def raw(self) -> Path:
@@ -160,11 +166,14 @@ def reconfigure(run: Run, config: Config) -> Run:
         return Run(run.store, run.run_id, config)
     state = _read_state(run.folder)
     changed = {stage for section, stage in _FIRST_USE.items() if given[section] != former[section]}
+    if any(given["images"][key] != former["images"][key] for key in _INGESTED_IMAGES):
+        changed.add("ingest")
     if "ingest" in changed and "ingest" in state["stages"]:
-        keys = [f"{section}.{key}" for section in ("ingest", "images") for key in _find_changed(given, former, section)]
+        keys = [f"ingest.{key}" for key in _find_changed(given, former, "ingest")]
+        keys += [f"images.{key}" for key in _find_changed(given, former, "images") if key in _INGESTED_IMAGES]
         raise StoreError(
             f"run {run.run_id} was ingested with another {' and '.join(keys)}",
-            "the same settings of [ingest] and [images]",
+            "the same settings of [ingest], and of the column and root of [images]",
             "leave them out to go on as it was ingested, or start a new run",
         )
     kept = STAGES[: min((STAGES.index(stage) for stage in changed), default=len(STAGES))]

@@ -353,10 +353,3 @@ class ExportConfig(Section):
         ("recommendations",), strict=False, description="What the daily flow exports into the store, under `exports`."
     )
     k: Count = Field(20, description="Rows for each user or item.")
-
-
-class ImagesConfig(Section):
-    """Pictures of the items, shown in reports."""
-
-    column: str = Field("", description="Column of the items file with a picture's path. Empty: recognized by name.")
-    root: str = Field("", description="Folder the paths start from. Empty: the folder of the items file.")

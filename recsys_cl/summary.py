@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
@@ -35,6 +36,7 @@ def describe_outcome(outcome: Outcome) -> str:
             _describe_ingest(read_json(folder / "ingest.json"), folder),
             _describe_train(read_json(folder / "train.json")),
             describe_metrics(read_json(folder / "evaluation.json")),
+            *([describe_images(read_json(folder / "images.json"))] if outcome.run.config.images.enabled else []),
             _describe_release(outcome.run),
             *examples,
             _describe_next(outcome, release),
@@ -50,9 +52,11 @@ def describe_stage(run: Run, stage: str) -> str:
         text = _describe_train(read_json(run.folder / "train.json"))
     elif stage == "evaluate":
         text = describe_metrics(read_json(run.folder / "evaluation.json"))
+    elif stage == "images":
+        text = describe_images(read_json(run.folder / "images.json"))
     else:
         return _describe_release(run)
-    follows = {"ingest": "train", "train": "evaluate", "evaluate": "publish"}[stage]
+    follows = run.stages[run.stages.index(stage) + 1]
     return f"{text}\n\nnext: recsys-cl {follows} --store {quote(str(run.store))} --run {run.run_id}"
 
 
@@ -83,10 +87,62 @@ def build_metric_rows(evaluation: dict[str, Any]) -> list[dict[str, str]]:
 
 
 def describe_answers(answers: Sequence[dict[str, Any]]) -> str:
-    """Neighbors or recommendations as a table."""
+    """Neighbors or recommendations as a table; which space answered, where that is not behavior."""
     rows = [["rank", "score", "item_id", "title"]]
     rows += [[str(a["rank"]), f"{a['score']:.4f}", _show(a["item_id"]), _show(a.get("title", ""))] for a in answers]
-    return format_table(rows if any("title" in a for a in answers) else [row[:3] for row in rows])
+    table = format_table(rows if any("title" in a for a in answers) else [row[:3] for row in rows])
+    notes = {"image": "by picture", "behavior_by_image": "placed among the interactions by its picture: no events yet"}
+    note = notes.get(answers[0].get("space", "")) if answers else None
+    return table if note is None else f"{note}\n{table}"
+
+
+def describe_both(found: dict[str, Any]) -> str:
+    """Neighbors by behavior and by picture, side by side; those in both are marked."""
+    shared = set(found["shared"])
+    rows = [["rank", "by behavior", "", "by picture", ""]]
+    for one, other in itertools.zip_longest(found["behavior"], found["image"]):
+        cells = []
+        for answer in (one, other):
+            if answer is None:
+                cells += ["", ""]
+                continue
+            mark = "*" if answer["item_id"] in shared else ""
+            cells += [f"{_show(answer['item_id'])}{mark}", _show(answer.get("title", ""))]
+        rows.append([str(len(rows)), *cells])
+    return f"{format_table(rows)}\n{len(shared)} in both (*)"
+
+
+def describe_contrasts(found: dict[str, Any], k: int) -> str:
+    """The first k pairs that look alike and behave differently, and the first k groups of near-duplicates."""
+    rows = [["item_id", "other_id", "by picture", "by behavior"]]
+    for pair in found["alike_but_different"][:k]:
+        ids = [_show(pair["item_id"]), _show(pair["other_id"])]
+        rows.append([*ids, f"{pair['by_picture']:.3f}", f"{pair['by_behavior']:.3f}"])
+    groups = [", ".join(_show(item_id) for item_id in group[:8]) for group in found["near_duplicates"][:k]]
+    lines = ["look alike, behave differently (cosines)", _indent(format_table(rows))]
+    lines += [f"near-duplicate pictures: {found['n_near_duplicates']:,}", *(f"  {group}" for group in groups)]
+    return "\n".join(lines)
+
+
+def describe_images(found: dict[str, Any]) -> str:
+    """What the stage of pictures did, and how new items fare by their picture."""
+    refused = sum(found["refused"].values())
+    lines = [f"{found['n_pictures']:,} pictures, {found['n_new_items']:,} of items without events, {refused:,} refused"]
+    lines += [f"  refused, {reason}: {count:,}" for reason, count in found["refused"].items()]
+    pace = f"{found['trained_per_second']:,.0f} views/s, {found['waiting_share']:.1%} of the time waiting for pixels"
+    lines.append(f"training: {found['train_seconds']:.0f} s, {pace}")
+    cold = found["cold_items"]
+    if "reason" in cold:
+        return "\n".join([*lines, f"new items: not judged ({cold['reason']})"])
+    names = {"model": "by the place of its picture", "pictures_alone": "pictures alone", "raw_pixels": "raw pixels"}
+    names["popularity"] = "popularity"
+    metrics = list(cold["metrics"]["model"])
+    rows = [[f"true neighbors of {cold['n_cold']} new items", *metrics]]
+    for name, title in names.items():
+        rows.append([title, *(_show_figure(cold["metrics"][name][metric]) for metric in metrics)])
+    for name, difference in cold["differences"].items():
+        rows.append([f"model − {names[name]}", *(_show_figure(difference[metric], "+") for metric in metrics)])
+    return "\n".join([*lines, format_table(rows)])
 
 
 def describe_releases(found: Sequence[dict[str, Any]]) -> str:

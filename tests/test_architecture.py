@@ -14,6 +14,7 @@ BASE = [
     "errors",
     "files",
     "sections",
+    "image_sections",
     "config",
     "ids",
     "progress",
@@ -23,13 +24,19 @@ BASE = [
     "interactions",
     "embeddings",
     "pictures",
+    "picture_cache",
 ]
-LEARNING = ["sampling", "model", "training"]
+LEARNING = ["sampling", "model", "images", "training"]
 RETRIEVAL = ["evaluation", "index", "publishing", "serving"]
 TOP = [
     "runs",
     "interrupts",
     "recipe",
+    "pictured",
+    "sheet",
+    "cold_items",
+    "image_parts",
+    "imaging",
     "screening",
     "trials",
     "fits",

@@ -46,6 +46,7 @@ svg text { font: 12px system-ui, sans-serif; fill: var(--soft); } svg .label { f
   overflow-wrap: anywhere; line-height: 1.3; } .item.asked { border: 2px solid var(--c0); }
 .item img { width: 100%; height: 84px; object-fit: contain; background: #8884; border-radius: 5px; margin-bottom: 6px;
   image-rendering: auto; } .item small { display: block; }
+.sheet img { max-width: 100%; min-width: 640px; } h4 { margin: 8px 0 2px; color: var(--soft); font-weight: 600; }
 @media (max-width: 600px) { section { padding: 14px 12px; } th, td { padding-right: 8px; }
   th.number { white-space: normal; } td.number small { white-space: normal; max-width: 5.6em;
   margin-left: auto; overflow-wrap: normal; } }
@@ -112,6 +113,11 @@ def cells_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         f"<tr><th>{row[0]}</th>{''.join(f'<td class=number>{cell}</td>' for cell in row[1:])}</tr>" for row in rows
     )
     return f"<div class='wide'><table><thead><tr>{top}</tr></thead><tbody>{lines}</tbody></table></div>"
+
+
+def sheet(uri: str) -> str:
+    """A picture over the whole width of a card; as `picture`."""
+    return f"<div class='wide sheet'>{picture(uri)}</div>"
 
 
 def picture(uri: str) -> str:

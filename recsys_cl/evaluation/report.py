@@ -19,8 +19,10 @@ from recsys_cl.evaluation.page import (
     picture,
     render_page,
     section,
+    sheet,
 )
 from recsys_cl.evaluation.report_data import (
+    COLD_MODELS,
     METRICS,
     MODELS,
     SLICES_MEAN,
@@ -54,6 +56,7 @@ def render_report(data: ReportData) -> str:
             _render_popularity(data),
             _render_vectors(data),
             _render_neighbors(data),
+            _render_images(data),
             _render_settings(data),
         ],
     )
@@ -206,9 +209,41 @@ def _render_vectors(data: ReportData) -> str:
 def _render_neighbors(data: ReportData) -> str:
     rows = []
     for sample in data.neighbors:
-        cards = [_render_item(sample["item"], "asked"), *(_render_item(item) for item in sample["neighbors"])]
-        rows.append(f'<div class="items">{"".join(cards)}</div>')
+        by_image = sample.get("by_image", [])
+        asked = _render_item(sample["item"], "asked")
+        for words, items in (("by behavior", sample["neighbors"]), ("by picture", by_image)):
+            if items:
+                cards = "".join(_render_item(item) for item in items)
+                rows.append((f"<h4>{words}</h4>" if by_image else "") + f'<div class="items">{asked}{cards}</div>')
     return section("Neighbors of some items", *rows)
+
+
+def _render_images(data: ReportData) -> str:
+    if not data.images:
+        return ""
+    images, cold = data.images, data.images["cold_items"]
+    counts = {
+        "pictures": show_number(images["n_pictures"]),
+        "of items without events": show_number(images["n_new_items"]),
+        "near-duplicates": show_number(images["n_near_duplicates"]),
+    }
+    counts |= {f"refused: {say(reason)}": show_number(count) for reason, count in images["refused"].items()}
+    parts = [pairs_table(counts)]
+    if "metrics" in cold:
+        metrics = list(cold["metrics"][MODEL])
+        rows = [
+            [html.escape(title), *(_render_figure(cold["metrics"][name][metric]) for metric in metrics)]
+            for name, title in COLD_MODELS.items()
+        ]
+        parts += [
+            f"<h3>New items: {cold['n_cold']:,} taken out of the log, found by their picture</h3>",
+            paragraph("Share found of the ten items that share most users with it in the whole log.", "soft"),
+            cells_table(["", *(say_metric(metric) for metric in metrics)], rows),
+        ]
+    words = "An item, its neighbors by behavior, and its neighbors by picture."
+    return section(
+        "Pictures", *parts, "<h3>Two kinds of neighbors</h3>", paragraph(words, "soft"), sheet(images["sheet"])
+    )
 
 
 def _render_item(item: ShownItem, kind: str = "") -> str:

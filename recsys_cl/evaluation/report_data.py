@@ -19,10 +19,11 @@ class ShownItem(TypedDict):
 
 
 class Sample(TypedDict):
-    """An item and its neighbors, best first."""
+    """An item and its neighbors, best first; by_image: those by picture."""
 
     item: ShownItem
     neighbors: list[ShownItem]
+    by_image: NotRequired[list[ShownItem]]
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class ReportData:
     training: `{"epoch", "loss", "recall"?}` an epoch. popularity: the number of users of each item, in any order.
     health: name of a table of vectors -> `measure_health`. index: kind, n_items, dim, parameters, ann_recall; any
     other figure is shown under its name. gate: the reasons against a release. settings: `Config.dump()`.
+    images: what the stage of pictures found, and `sheet`, a `data:image/…;base64,…` URI.
     """
 
     name: str
@@ -49,6 +51,7 @@ class ReportData:
     neighbors: Sequence[Sample] = ()
     gate: Sequence[str] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
+    images: Mapping[str, Any] = field(default_factory=dict)
 
 
 MODELS = {MODEL: "This model", POPULARITY: "Most popular items", ITEM_KNN: "Item-kNN (cosine)"}
@@ -81,6 +84,14 @@ SLICES_MEAN = (
     "items: the most popular fifth; tail items: the others; new items: first touched in the last tenth of training. "
     "In a slice of items, the held-out items of that slice are what is to be found; the full catalog is ranked always."
 )
+
+COLD_MODELS = {
+    MODEL: "By the place of its picture",
+    "pictures_alone": "Pictures alone",
+    "raw_pixels": "Raw pixels",
+    POPULARITY: "Most popular items",
+}
+"""What places a new item; see `cold_items.py`."""
 
 _WORDS = {
     "kind_not_counted": "kind of event that does not count",

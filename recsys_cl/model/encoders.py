@@ -1,7 +1,7 @@
 """Encoders: comes in features of items, goes out one vector each.
 
 Two pieces make a variant: `ItemFeatures.gather(rows)` brings what is known of items, an encoder turns it into vectors.
-Here: items known by nothing but their row.
+Here: items known by nothing but their row; `images/` has those known by a picture.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ class ItemFeatures(Protocol):
     """What is known of the items."""
 
     def gather(self, rows: Tensor) -> Tensor:
-        """Features [n, …] of the items at rows [n]."""
+        """Features [n, …] of the items at distinct rows [n], as training sees them."""
+
+    def read(self) -> Tensor:
+        """Features of all items [n_items, …], as they are published."""
 
 
 class RowTable(nn.Module):

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from recsys_cl.bags import Bags, expand_ranges
 from recsys_cl.config import ModelConfig
-from recsys_cl.model.encoders import IdEncoder, RowTable, Trainable, normalize
+from recsys_cl.model.encoders import IdEncoder, ItemFeatures, RowTable, Trainable, normalize
 from recsys_cl.model.histories import LEAST_WEIGHT, MeanHistory, build_history, sum_bags
 from recsys_cl.model.losses import Logits
 from recsys_cl.model.scores import count_taste_floats, widen_candidates, widen_queries
@@ -57,8 +57,14 @@ class TwoTowers(Trainable):
     item_weights: Tensor
 
     def __init__(
-        self, n_users: int, popularity: NDArray[np.int64], config: ModelConfig, generator: torch.Generator
+        self,
+        n_users: int,
+        popularity: NDArray[np.int64],
+        config: ModelConfig,
+        generator: torch.Generator,
+        features: nn.Module | None = None,
     ) -> None:
+        """features: `ItemFeatures` of items that are known by more than their row, for bags and candidates alike."""
         super().__init__(config.temperature, config.learn_temperature)
         self.config = config
         n_items, dim = len(popularity), count_taste_floats(config)
@@ -67,7 +73,7 @@ class TwoTowers(Trainable):
         power = 0.0 if ordered else config.degree_power
         self.register_buffer("log_popularity", torch.from_numpy(np.log(seen / seen.mean()).astype(np.float32)))
         self.register_buffer("item_weights", torch.from_numpy((seen**-power).astype(np.float32)))
-        tables = {"bag": RowTable(n_items, dim, _SPREAD, generator)}
+        tables = {"bag": features or RowTable(n_items, dim, _SPREAD, generator)}
         if not config.tied:
             tables["item"] = RowTable(n_items, dim, _SPREAD, generator)
         if config.user_weight:
@@ -77,13 +83,23 @@ class TwoTowers(Trainable):
         self.query_tower = QueryTower(build_history(dim, config, generator), config.user_weight, unit)
 
     @property
-    def bag_table(self) -> RowTable:
+    def bag_features(self) -> ItemFeatures:
         """What a query takes of an item."""
+        return cast(ItemFeatures, self.tables["bag"])
+
+    @property
+    def item_features(self) -> ItemFeatures:
+        """Candidates."""
+        return cast(ItemFeatures, self.tables["bag" if self.config.tied else "item"])
+
+    @property
+    def bag_table(self) -> RowTable:
+        """What a query takes of an item that is known by its row."""
         return cast(RowTable, self.tables["bag"])
 
     @property
     def item_table(self) -> RowTable:
-        """Candidates."""
+        """Candidates that are known by their row."""
         return cast(RowTable, self.tables["bag" if self.config.tied else "item"])
 
     @property
@@ -132,8 +148,8 @@ class TwoTowers(Trainable):
     def compute_logits(self, batch: Batch, precision: str = "float32") -> Logits:
         """Logits of one batch: score / temperature + popularity_weight × log popularity, log_q subtracted."""
         bag_items, items = torch.from_numpy(batch.bag_items), torch.from_numpy(batch.items)
-        bag_vectors = self.bag_table.gather(bag_items)  # [t, d]
-        candidates = bag_vectors if self.config.tied else self.item_table.gather(items)  # [u, d]
+        bag_vectors = self.bag_features.gather(bag_items)  # [t, d]
+        candidates = bag_vectors if self.config.tied else self.item_features.gather(items)  # [u, d]
         users = None if self.user_table is None else self.user_table.gather(torch.from_numpy(batch.user_rows))
         n_others, bag_of = torch.from_numpy(batch.n_others), None
         if batch.every_place:

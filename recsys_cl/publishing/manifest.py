@@ -50,6 +50,22 @@ class GateResult(_Part):
         return not self.reasons
 
 
+class ImageFacts(_Part):
+    """What a manifest says of the pictures.
+
+    side, channels: of a picture as it is encoded. place_length: of a query among the interactions that a picture gives,
+    0 where it gives none. mean, std: with which a frozen model's pixels are scaled, empty for as they are.
+    """
+
+    n_items: int = Field(ge=1)
+    side: int = Field(ge=1)
+    channels: int = Field(ge=1)
+    place_length: float = Field(ge=0)
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    index: IndexFacts
+
+
 class Manifest(_Part):
     """Everything a reader must know of a release before it opens a part of it.
 
@@ -81,6 +97,7 @@ class Manifest(_Part):
     ann_recall: float = Field(ge=0, le=1)
     metrics: dict[str, Any]
     gate: GateResult
+    images: ImageFacts | None = None
     files: dict[str, FileSeal]
     arrays: dict[str, ArraySeal]
 

@@ -13,15 +13,17 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recsys_cl.bags import Bags
-from recsys_cl.catalog import Catalog
+from recsys_cl.catalog import ID, Catalog
 from recsys_cl.errors import SealError, StoreError
 from recsys_cl.ids import IdMap, read_arrow, write_arrow
 from recsys_cl.index.structure import Index, read_index
-from recsys_cl.publishing.manifest import ArraySeal, Manifest
+from recsys_cl.publishing.manifest import ArraySeal, ImageFacts, Manifest
 
 USER_ID = "user_id"
 CATALOG, USERS, INDEX = "catalog.arrow", "users.arrow", "index.faiss"
 QUERY_TOWER = "query_tower.onnx"
+IMAGE_ITEMS, IMAGE_INDEX, IMAGE_SHEET = "image_items.arrow", "image_index.faiss", "image_sheet.png"
+IMAGE_ENCODER, IMAGE_MODEL, IMAGE_RESULT = "image_encoder.onnx", "image_model.onnx", "images.json"
 GIVEN_FILES = (
     QUERY_TOWER,
     "candidate_tower.onnx",
@@ -39,6 +41,38 @@ ARRAYS = {
     "seen_items": np.int32,
 }
 """Arrays of a release, each in a .npy file, and the kind of their numbers."""
+IMAGE_ARRAYS = {"image_embeddings": np.float32, "image_queries": np.float32, "image_places": np.float32}
+"""Those of a release with pictures, beside them."""
+
+
+@dataclass(frozen=True)
+class ImageParts:
+    """What a release with pictures has beside the others; row i of each is the item of row i of `items`, ascending.
+
+    vectors [n, dim]: candidates by picture. queries [n, dim]: with which pictures ask for others. places [n, dim]:
+    queries among the interactions, where new items ask by their picture; zeros where no such places were learned.
+    files: image_encoder.onnx, images.json, image_sheet.png, and image_model.onnx where a frozen model comes first.
+    """
+
+    items: IdMap
+    vectors: NDArray[np.float32]
+    queries: NDArray[np.float32]
+    places: NDArray[np.float32]
+    index: Index
+    files: Mapping[str, Path]
+
+    def __post_init__(self) -> None:
+        shapes = {self.vectors.shape, self.queries.shape, self.places.shape}
+        if len(shapes) > 1 or len(self.vectors) != len(self.items):
+            raise ValueError(f"vectors, queries, places of pictures are {shapes}, for {len(self.items)} items")
+        if (self.index.facts.n_items, self.index.facts.dim) != self.vectors.shape:
+            raise ValueError(f"the index of pictures is over {self.index.facts}, their vectors {self.vectors.shape}")
+
+    def get_arrays(self) -> dict[str, NDArray[Any]]:
+        """As `ReleaseParts.get_arrays`."""
+        arrays = (self.vectors, self.queries, self.places)
+        named = zip(IMAGE_ARRAYS.items(), arrays, strict=True)
+        return {name: np.asarray(array, dtype) for (name, dtype), array in named}
 
 
 @dataclass(frozen=True)
@@ -47,7 +81,8 @@ class ReleaseParts:
 
     item_vectors [n_items, dim]: candidates. bag_vectors [n_items, bag_dim]: what the query tower takes of an item.
     user_vectors [n_users, dim]: ready queries. seen: a bag for each user; its weights are not kept.
-    user_attributes: a line for each user, or None. files: a path for each of `GIVEN_FILES`.
+    user_attributes: a line for each user, or None. files: a path for each of `GIVEN_FILES`. images: None where there
+    are no pictures.
     """
 
     catalog: Catalog
@@ -59,6 +94,7 @@ class ReleaseParts:
     index: Index
     files: Mapping[str, Path]
     user_attributes: pa.Table | None = None
+    images: ImageParts | None = None
 
     def __post_init__(self) -> None:
         n_items, n_users = len(self.catalog), len(self.users)
@@ -75,7 +111,9 @@ class ReleaseParts:
     def get_arrays(self) -> dict[str, NDArray[Any]]:
         """The arrays under the names of their files, in the form in which they are stored."""
         arrays = (self.item_vectors, self.bag_vectors, self.user_vectors, self.seen.offsets, self.seen.item_rows)
-        return {name: np.asarray(array, dtype) for (name, dtype), array in zip(ARRAYS.items(), arrays, strict=True)}
+        named = zip(ARRAYS.items(), arrays, strict=True)
+        own = {name: np.asarray(array, dtype) for (name, dtype), array in named}
+        return own if self.images is None else own | self.images.get_arrays()
 
 
 def write_parts(folder: Path, parts: ReleaseParts) -> None:
@@ -87,7 +125,12 @@ def write_parts(folder: Path, parts: ReleaseParts) -> None:
     for name, array in parts.get_arrays().items():
         np.save(folder / f"{name}.npy", array, allow_pickle=False)
     parts.index.write(folder / INDEX)
-    for name, path in parts.files.items():
+    files = dict(parts.files)
+    if parts.images is not None:
+        write_arrow(folder / IMAGE_ITEMS, pa.table({ID: parts.images.items.array}))
+        parts.images.index.write(folder / IMAGE_INDEX)
+        files |= parts.images.files
+    for name, path in files.items():
         shutil.copyfile(path, folder / name)
 
 
@@ -102,6 +145,7 @@ def read_parts(folder: Path, manifest: Manifest) -> ReleaseParts:
     try:
         users = read_arrow(folder / USERS, USER_ID)
         catalog, index = Catalog.read(folder / CATALOG), read_index(folder / INDEX, manifest.index)
+        images = None if manifest.images is None else _read_images(folder, manifest, manifest.images)
     except StoreError as error:
         raise SealError(folder.name, error.found, "the parts of one release") from error
     # One float for all: weights are not kept, and a full array would cost four bytes for each seen item.
@@ -117,6 +161,7 @@ def read_parts(folder: Path, manifest: Manifest) -> ReleaseParts:
             index=index,
             files={name: folder / name for name in GIVEN_FILES},
             user_attributes=users.drop_columns([USER_ID]),
+            images=images,
         )
     except ValueError as error:
         raise SealError(folder.name, f"its parts do not belong together ({error})", "parts of one run") from error
@@ -125,6 +170,17 @@ def read_parts(folder: Path, manifest: Manifest) -> ReleaseParts:
     if found != expected:
         raise SealError(folder.name, f"items, users, dim, bag_dim are {found}", f"{expected}, as in its manifest")
     return parts
+
+
+def _read_images(folder: Path, manifest: Manifest, facts: ImageFacts) -> ImageParts:
+    arrays = [_map_array(folder / f"{name}.npy", manifest.arrays.get(name)) for name in IMAGE_ARRAYS]
+    names = [name for name in (IMAGE_ENCODER, IMAGE_MODEL, IMAGE_RESULT, IMAGE_SHEET) if name in manifest.files]
+    items = IdMap.of_column(read_arrow(folder / IMAGE_ITEMS, ID).column(ID))
+    index = read_index(folder / IMAGE_INDEX, facts.index)
+    try:
+        return ImageParts(items, arrays[0], arrays[1], arrays[2], index, {name: folder / name for name in names})
+    except ValueError as error:
+        raise StoreError(f"its pictures do not belong together ({error})") from error
 
 
 def check_contents(parts: ReleaseParts) -> None:
@@ -141,7 +197,7 @@ def _map_array(path: Path, seal: ArraySeal | None) -> NDArray[Any]:
         array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise SealError(path.name, f"not an array ({error})", "a .npy file") from error
-    expected = ARRAYS[path.stem]
+    expected = (ARRAYS | IMAGE_ARRAYS)[path.stem]
     if seal is None or array.dtype.str != seal.dtype or array.shape != seal.shape or array.dtype != expected:
         raise SealError(path.name, f"{array.dtype} {array.shape}", f"{np.dtype(expected)} as in the manifest: {seal}")
     return array

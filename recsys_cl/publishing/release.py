@@ -20,7 +20,7 @@ from typing import Any
 from recsys_cl.errors import SealError, StoreError
 from recsys_cl.files import TEMPORARY, hash_file, sync_path, sync_tree
 from recsys_cl.publishing.gate import enforce_gate
-from recsys_cl.publishing.manifest import MANIFEST, FileSeal, GateResult, Manifest, name_version
+from recsys_cl.publishing.manifest import MANIFEST, FileSeal, GateResult, ImageFacts, Manifest, name_version
 from recsys_cl.publishing.parts import ReleaseParts, check_contents, describe_arrays, read_parts, write_parts
 from recsys_cl.publishing.seal import find_damages, read_manifest
 from recsys_cl.publishing.store import CURRENT, find_current, list_versions, lock_store
@@ -44,6 +44,7 @@ class ReleaseFacts:
     metrics: dict[str, Any]
     gate_reasons: list[str] = field(default_factory=list)
     forced: str | None = None
+    images: ImageFacts | None = None
 
 
 def publish_release(parts: ReleaseParts, facts: ReleaseFacts, store: Path, wait_seconds: float = 60.0) -> str:
@@ -137,6 +138,7 @@ def _describe(staging: Path, parts: ReleaseParts, facts: ReleaseFacts, parent: s
         index=parts.index.facts,
         ann_recall=facts.ann_recall,
         metrics=facts.metrics,
+        images=facts.images,
         gate=GateResult(reasons=tuple(facts.gate_reasons), forced=facts.forced),
         files={path.name: FileSeal(sha256=hash_file(path), size_bytes=path.stat().st_size) for path in paths},
         arrays=describe_arrays(parts),

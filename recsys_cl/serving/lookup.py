@@ -120,7 +120,7 @@ class Release:
 
         def encode(part: NDArray[np.int64]) -> tuple[NDArray[np.float32], Bags]:
             taken = bags.take(part)
-            return self.encode_bags(taken), _empty_bags(len(part)) if include_seen else taken
+            return self.encode_bags(taken), empty_bags(len(part)) if include_seen else taken
 
         found = self._search_blocks(k, encode, len(bags))
         frame = self._build_frame(ids, found, ID)
@@ -130,20 +130,20 @@ class Release:
         """The k nearest items of one item, best first, without itself. Raises UnknownIdError and InputError."""
         self.check_k(k)
         row = find_rows(self.parts.catalog.items, [item_id], "item", self.version)
-        return self._describe(self.search(self.encode_items(row), k, Bags.of_items(row)))
+        return self.describe(self.search(self.encode_items(row), k, Bags.of_items(row)))
 
     def answer_user(self, user_id: str, k: int = 10, include_seen: bool = False) -> list[Answer]:
         """The k best items for a known user, best first, without seen ones. Raises UnknownIdError and InputError."""
         self.check_k(k)
         row = find_rows(self.parts.users, [user_id], "user", self.version)
-        return self._describe(self.search(self.parts.user_vectors[row], k, self.get_seen(row, include_seen)))
+        return self.describe(self.search(self.parts.user_vectors[row], k, self.get_seen(row, include_seen)))
 
     def answer_history(self, history: list[str], k: int = 10, include_seen: bool = False) -> list[Answer]:
         """The k best items for somebody with this history of item ids, oldest first. Raises UnknownIdError naming every
         id that is not in the catalog, and InputError for an empty history."""
         self.check_k(k)
         _, bags = self._read_histories(history)
-        return self._describe(self.search(self.encode_bags(bags), k, _empty_bags(1) if include_seen else bags))
+        return self.describe(self.search(self.encode_bags(bags), k, empty_bags(1) if include_seen else bags))
 
     def encode_bags(self, bags: Bags) -> NDArray[np.float32]:
         """Query vectors [n_bags, dim] of bags of item rows, oldest first, as the query tower makes them."""
@@ -157,7 +157,7 @@ class Release:
 
     def get_seen(self, user_rows: NDArray[np.integer], include_seen: bool = False) -> Bags:
         """What to leave out for each of these users: the items they have seen, or nothing."""
-        return _empty_bags(len(user_rows)) if include_seen else self.parts.seen.take(user_rows)
+        return empty_bags(len(user_rows)) if include_seen else self.parts.seen.take(user_rows)
 
     def search(self, queries: NDArray[np.float32], k: int, seen: Bags) -> Neighbors:
         """The k best item rows for queries [m, dim] without `seen`; see `search_unseen`."""
@@ -219,7 +219,8 @@ class Release:
         titles = self.parts.catalog.get_titles(rows)
         return frame if titles is None else frame.with_columns(titles.alias(TITLE))
 
-    def _describe(self, found: Neighbors) -> list[Answer]:
+    def describe(self, found: Neighbors) -> list[Answer]:
+        """The answers to the first of the queries that were searched."""
         answers: list[Answer] = []
         for row, score in zip(found.rows[0], found.scores[0], strict=True):
             if row >= 0:
@@ -241,5 +242,6 @@ def find_rows(ids: IdMap, wanted: Sequence[str] | pl.Series, kind: str, release:
     return rows
 
 
-def _empty_bags(n: int) -> Bags:
+def empty_bags(n: int) -> Bags:
+    """n bags without an item."""
     return Bags(np.zeros(n + 1, dtype=np.int64), np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.float32))

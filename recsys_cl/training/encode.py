@@ -55,7 +55,7 @@ def encode_candidates(model: Model) -> NDArray[np.float32]:
         known: NDArray[np.float32] = model.candidates.numpy()
         return known
     tower = PublishedCandidateTower(model.encoder, model.config, float(model.temperature.detach()))
-    vectors: NDArray[np.float32] = tower(model.item_table.read(), model.log_popularity).numpy()
+    vectors: NDArray[np.float32] = tower(model.item_features.read(), model.log_popularity).numpy()
     return vectors
 
 
@@ -65,7 +65,7 @@ def encode_bag_vectors(model: Model) -> NDArray[np.float32]:
     member takes, side by side."""
     if isinstance(model, Blend):
         return np.concatenate([encode_bag_vectors(member) for member in list_members(model)], axis=1)
-    vectors: NDArray[np.float32] = (model.bag_table.read() * model.item_weights.unsqueeze(1)).numpy()
+    vectors: NDArray[np.float32] = (model.bag_features.read() * model.item_weights.unsqueeze(1)).numpy()
     return vectors
 
 
@@ -83,7 +83,7 @@ def encode_queries(model: Model, bags: Bags, user_rows: NDArray[np.int64] | None
     training = model.training
     model.eval()
     out = np.empty((len(bags), model.config.dim), dtype=np.float32)
-    table = (model.bag_table.read(), model.item_weights)
+    table = (model.bag_features.read(), model.item_weights)
     for rows in _list_blocks(model, bags):
         users = None
         if model.user_table is not None and user_rows is not None:

@@ -12,14 +12,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.export import Dim
 
+from recsys_cl.images.features import PictureTable
 from recsys_cl.model.blend import Blend, PaddedBlend
-from recsys_cl.model.scores import count_taste_floats
-from recsys_cl.model.towers import PaddedQueryTower, PublishedCandidateTower
+from recsys_cl.model.scores import count_taste_floats, widen_queries
+from recsys_cl.model.towers import PaddedQueryTower, PublishedCandidateTower, TwoTowers
 from recsys_cl.training.encode import Model, list_members
+from recsys_cl.training.pictures import get_pictures
 
 Inputs = dict[str, tuple[Tensor, int]]
 """Name of an input -> (an example, how many of its leading dimensions may vary)."""
-TOWERS = "towers.safetensors"
+TOWERS, IMAGE_ENCODER = "towers.safetensors", "image_encoder.onnx"
 
 
 def save_towers(model: Model, folder: Path) -> None:
@@ -39,16 +41,45 @@ def save_towers(model: Model, folder: Path) -> None:
     _save_onnx(
         query,
         {"vectors": (torch.rand(2, 3, sum(widths)), 2), "weights": (torch.ones(2, 3), 2)},
-        "query",
+        ["query"],
         folder / "query_tower.onnx",
     )
     _save_onnx(
         candidate,
         {"vectors": (torch.rand(2, dim), 1), "log_popularity": (torch.rand(2), 1)},
-        "candidate",
+        ["candidate"],
         folder / "candidate_tower.onnx",
     )
     save_weights(model, folder)
+
+
+def save_pictures(model: TwoTowers, folder: Path) -> None:
+    """Write image_encoder.onnx into `folder`: pictures (of a frozen model: its features) in; out come `query`, with
+    which a picture asks for others [n, dim], and `place`, its place among the interactions, where it learned one."""
+    model.eval()
+    table = get_pictures(model)
+    config = table.config
+    if config.encoder == "onnx":
+        example = torch.rand(2, table.encoder.width)
+    else:
+        example = torch.rand(2, config.channels, config.side, config.side)
+    outputs = ["query"] if table.place is None else ["query", "place"]
+    _save_onnx(_PublishedPictures(table, model), {"pictures": (example, 1)}, outputs, folder / IMAGE_ENCODER)
+
+
+class _PublishedPictures(nn.Module):
+    """A picture's vectors as they are published."""
+
+    def __init__(self, table: PictureTable, model: TwoTowers) -> None:
+        super().__init__()
+        self.encoder: nn.Module = nn.Identity() if table.config.encoder == "onnx" else table.encoder
+        self.embed, self.place, self.score, self.finish = table.embed, table.place, model.config.score, model.encoder
+
+    def forward(self, pictures: Tensor) -> tuple[Tensor, ...]:
+        features = self.encoder(pictures)
+        query = widen_queries(self.finish(self.embed(features)), self.score, with_length=False)
+        query = torch.cat((query, torch.ones_like(query[:, :1])), dim=1)
+        return (query,) if self.place is None else (query, nn.functional.normalize(self.place(features), dim=1))
 
 
 class _Joined(nn.Module):
@@ -73,7 +104,7 @@ def load_towers(model: Model, folder: Path) -> None:
     model.load_state_dict(found, strict=False)  # the moments of the optimizer are not part of it
 
 
-def _save_onnx(module: nn.Module, inputs: Inputs, output: str, path: Path) -> None:
+def _save_onnx(module: nn.Module, inputs: Inputs, outputs: list[str], path: Path) -> None:
     shapes: Any = tuple(dict.fromkeys(range(n_dynamic), Dim.DYNAMIC) for _, n_dynamic in inputs.values())
     example = tuple(tensor for tensor, _ in inputs.values())
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it reports that torchvision is missing
@@ -83,7 +114,7 @@ def _save_onnx(module: nn.Module, inputs: Inputs, output: str, path: Path) -> No
             module.eval(),
             example,
             input_names=list(inputs),
-            output_names=[output],
+            output_names=outputs,
             dynamic_shapes=shapes,
             verbose=False,
         )

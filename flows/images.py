@@ -1,0 +1,58 @@
+"""The flow of pictures: train their encoder anew for the newest run that has published, and publish that run again.
+
+`python -m flows.images CONFIG [--store DIR]` runs it with Prefect's embedded server. In the daily flow the same stage
+comes with every run whose configuration has images.enabled=true; this one is for pictures that change more often than
+the log is trained on.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.states import Failed
+
+from flows import tasks
+from recsys_cl.door import continue_published, load_config, run_app
+from recsys_cl.errors import RecsysError
+from recsys_cl.options import Force, MaybeStore
+from recsys_cl.pipeline import open_outcome
+from recsys_cl.runs import open_run
+from recsys_cl.summary import describe_outcome
+
+app = App(name="python -m flows.images", help="Train on pictures once, with Prefect's embedded server.")
+
+
+@flow(name="images")
+def run_images(config: str, store: str | None = None, force: str | None = None) -> tuple[str, str] | State[Any]:
+    """Train on the pictures of the newest published run, and publish it again; gives the store and the id of the run,
+    or why it failed."""
+    try:
+        with continue_published(Path(config), None if store is None else Path(store)) as run:
+            for stage in ("images", "publish"):
+                tasks.run_stage(stage, str(run.store), run.run_id, force)
+        return str(run.store), run.run_id
+    except RecsysError as error:
+        return Failed(message=str(error), data=error)  # raised on, Prefect would log it with a traceback
+
+
+@app.default
+def main(
+    config: Annotated[Path, Parameter(help="TOML file.")], *, store: MaybeStore = None, force: Force = None
+) -> None:
+    """Train on the pictures of the newest published run, publish it again, and print what came out.
+
+    Example: `python -m flows.images data/sample/config.toml --store data`
+    """
+    load_config(config)  # a mistake in it is told before a server is started
+    done: State[Any] = run_images(str(config), None if store is None else str(store), force, return_state=True)
+    place, run_id = done.result()
+    print(describe_outcome(open_outcome(open_run(Path(place), run_id))))
+
+
+if __name__ == "__main__":
+    sys.exit(run_app(app))

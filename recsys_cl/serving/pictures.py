@@ -1,0 +1,88 @@
+"""Encoders of pictures in lookup: comes in a picture, goes out its vectors; onnxruntime, no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_cl.errors import ConfigError, SealError
+from recsys_cl.machine import count_cores
+
+_BLOCK = 256  # pictures at a time
+
+
+class PictureEncoder:
+    """An open `image_encoder.onnx`, behind a frozen model where there is one.
+
+    Pixels [n, channels, side, side] uint8 go in; out come `query` [n, dim] and, where it has learned places among the
+    interactions, `place` [n, dim - 1].
+    """
+
+    def __init__(self, path: Path, frozen: FrozenModel | None = None) -> None:
+        self._session = _open(path)
+        self._outputs = [node.name for node in self._session.get_outputs()]
+        if self._outputs not in (["query"], ["query", "place"]) or len(self._session.get_inputs()) != 1:
+            raise SealError(path.name, f"outputs {self._outputs}", "query, or query and place, of one input")
+        self._path, self._frozen = path, frozen
+
+    def encode(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """Queries and places of pictures; places None where there are none."""
+        found: list[list[NDArray[np.float32]]] = []
+        for start in range(0, len(pixels), _BLOCK):
+            pictures = pixels[start : start + _BLOCK].astype(np.float32) / np.float32(255)
+            features = pictures if self._frozen is None else self._frozen.run(pictures)
+            outputs = self._session.run(self._outputs, {self._session.get_inputs()[0].name: features})
+            if not all(np.isfinite(output).all() for output in outputs):
+                raise SealError(self._path.name, "answers NaN", "finite vectors")
+            found.append(outputs)
+        joined = [np.concatenate(parts) for parts in zip(*found, strict=True)]
+        return joined[0], joined[1] if len(joined) > 1 else None
+
+
+class FrozenModel:
+    """A frozen ONNX image model. mean, std: of each channel of pixels from 0 to 1; empty: pixels as they are.
+
+    Of several outputs the first counts; one with more than two dimensions is averaged over all behind the second.
+    """
+
+    def __init__(self, path: Path, mean: tuple[float, ...] = (), std: tuple[float, ...] = ()) -> None:
+        try:
+            self._session = _open(path, count_cores())
+        except SealError as error:
+            raise ConfigError(f"images.onnx is {path}: {error}", "an image model as an ONNX file") from error
+        self._mean = np.array(mean or (0.0,), dtype=np.float32)[:, None, None]
+        self._std = np.array(std or (1.0,), dtype=np.float32)[:, None, None]
+        self.path = path
+
+    def run(self, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
+        """pictures [n, channels, side, side], from 0 to 1 -> features [n, width]. Raises ConfigError where the model
+        takes other pictures, or gives something else."""
+        node = self._session.get_inputs()[0]
+        fixed = node.shape and isinstance(node.shape[0], int)
+        prepared = (pictures - self._mean) / self._std
+        try:
+            blocks = [prepared[i : i + 1] for i in range(len(prepared))] if fixed else [prepared]
+            features = np.concatenate([self._session.run(None, {node.name: block})[0] for block in blocks])
+        except Exception as error:  # onnxruntime raises a dozen classes without a common base
+            expected = f"a model of {node.shape}; images.side and images.channels to suit it"
+            raise ConfigError(f"{self.path} takes no pictures {pictures.shape} ({error})", expected) from error
+        if features.ndim > 2:
+            features = features.mean(axis=tuple(range(2, features.ndim)))
+        if features.ndim != 2 or len(features) != len(pictures) or not np.isfinite(features).all():
+            raise ConfigError(f"{self.path} gives {features.shape}, or NaN", "one row of finite features a picture")
+        return features.astype(np.float32)
+
+
+def _open(path: Path, n_threads: int = 1) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = n_threads, 1
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(str(path), sess_options=options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise SealError(path.name, f"onnxruntime cannot open it ({error})", "an ONNX file") from error
