@@ -212,7 +212,7 @@ def _list_keys(values: Mapping[str, Any], section: str) -> str:
 
 
 def _explain(problem: Any) -> str:
-    if not problem["loc"]:  # two settings that do not go together
+    if problem["type"] == "value_error" and len(problem["loc"]) < 2:  # settings that do not go together
         return str(problem["msg"]).removeprefix("Value error, ")
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":

@@ -68,7 +68,7 @@ def _read_upright(path: Path, least_side: int | None = None, honest: bool = Fals
         if not stat.S_ISREG(info.st_mode):
             raise PictureError("not_a_picture", f"{path} is not a picture", "a regular file")
         if not info.st_size:
-            raise PictureError("empty", f"the picture {path} has no byte", "a picture")
+            raise PictureError("empty", f"{path} is not a picture: it has no byte", "a picture")
         if info.st_size > MOST_BYTES:
             raise PictureError(
                 "too_many_bytes", f"the picture {path} has {info.st_size} bytes", f"at most {MOST_BYTES}"
