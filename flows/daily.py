@@ -18,9 +18,6 @@ from flows import tasks
 from recsys_cl.door import load_config, run_app, start_run
 from recsys_cl.errors import RecsysError
 from recsys_cl.options import Force, MaybeStore
-from recsys_cl.pipeline import open_outcome
-from recsys_cl.runs import open_run
-from recsys_cl.summary import describe_outcome
 
 app = App(name="python -m flows.daily", help="Run the daily flow once, with Prefect's embedded server.")
 
@@ -50,9 +47,7 @@ def main(
     Example: `python -m flows.daily data/sample/config.toml --store data`
     """
     load_config(config)  # a mistake in it is told before a server is started
-    done: State[Any] = run_daily(str(config), None if store is None else str(store), force, return_state=True)
-    place, run_id = done.result()
-    print(describe_outcome(open_outcome(open_run(Path(place), run_id))))
+    tasks.print_outcome(run_daily(str(config), None if store is None else str(store), force, return_state=True))
 
 
 if __name__ == "__main__":

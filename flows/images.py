@@ -20,9 +20,6 @@ from flows import tasks
 from recsys_cl.door import continue_published, load_config, run_app
 from recsys_cl.errors import RecsysError
 from recsys_cl.options import Force, MaybeStore
-from recsys_cl.pipeline import open_outcome
-from recsys_cl.runs import open_run
-from recsys_cl.summary import describe_outcome
 
 app = App(name="python -m flows.images", help="Train on pictures once, with Prefect's embedded server.")
 
@@ -49,9 +46,7 @@ def main(
     Example: `python -m flows.images data/sample/config.toml --store data`
     """
     load_config(config)  # a mistake in it is told before a server is started
-    done: State[Any] = run_images(str(config), None if store is None else str(store), force, return_state=True)
-    place, run_id = done.result()
-    print(describe_outcome(open_outcome(open_run(Path(place), run_id))))
+    tasks.print_outcome(run_images(str(config), None if store is None else str(store), force, return_state=True))
 
 
 if __name__ == "__main__":

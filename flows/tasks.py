@@ -22,7 +22,7 @@ from recsys_cl.progress import LineProgress
 from recsys_cl.runs import open_run
 from recsys_cl.serving.export import export_neighbors, export_recommendations
 from recsys_cl.serving.lookup import open_release
-from recsys_cl.summary import build_metric_rows
+from recsys_cl.summary import build_metric_rows, describe_outcome
 
 _PASSING = frozenset(
     {errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.ESTALE, errno.EAGAIN, errno.EBUSY, errno.EMFILE, errno.ENFILE}
@@ -67,3 +67,9 @@ def export(what: str, store: str, k: int) -> str:
     write = export_recommendations if what == "recommendations" else export_neighbors
     write(release, out, min(k, release.n_items), progress=LineProgress(get_run_logger().info))
     return str(out)
+
+
+def print_outcome(done: State[Any]) -> None:
+    """Print what came out of a flow that gave the store and the id of its run; raises why it failed."""
+    place, run_id = done.result()
+    print(describe_outcome(pipeline.open_outcome(open_run(Path(place), run_id))))

@@ -25,9 +25,9 @@ from recsys_cl.images.duplicates import shrink_all
 from recsys_cl.images.encoders import Run
 from recsys_cl.interactions.split import Split
 from recsys_cl.interactions.table import Interactions
-from recsys_cl.pictured import PicturedItems
+from recsys_cl.pictured import Before, PicturedItems
 from recsys_cl.progress import Progress, report_nothing
-from recsys_cl.recipe import Fit, Place, Plan, fit_plan
+from recsys_cl.recipe import Fit, Place, fit_plan
 from recsys_cl.sampling.neighbors import build_neighbors
 from recsys_cl.training.encode import encode_candidates, encode_queries
 from recsys_cl.training.loop import Hooks
@@ -67,10 +67,8 @@ def choose_cold(interactions: Interactions, pictured: NDArray[np.int64], share: 
 
 def evaluate_cold(
     pictured: PicturedItems,
-    interactions: Interactions,
-    split: Split,
+    before: Before,
     config: Config,
-    plan: Plan,
     run: Run | None = None,
     progress: Progress = report_nothing,
 ) -> dict[str, Any]:
@@ -81,6 +79,7 @@ def evaluate_cold(
     plan and two trainings on pictures.
     """
     images, seed = config.images, config.training.seed
+    interactions, split = before.interactions, before.split
     warm = pictured.catalog_rows[pictured.catalog_rows >= 0]
     cold = choose_cold(interactions, warm, images.cold_share, seed) if images.cold_share else None
     if cold is None:
@@ -88,7 +87,7 @@ def evaluate_cold(
     is_cold = np.zeros(interactions.n_items, dtype=bool)
     is_cold[cold.rows] = True
     train = split.train.select(~is_cold[split.train.item_rows])
-    fitted = fit_plan(train, config, plan, Place(progress).name("cold items"))
+    fitted = fit_plan(train, config, before.plan, Place(progress).name("cold items"))
     hooks = Hooks(progress=progress)
     places = find_places(fitted, train)
     alone = apply_settings(config, ["images.collaborative=0"])

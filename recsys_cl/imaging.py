@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from recsys_cl.bags import Bags
@@ -23,12 +22,10 @@ from recsys_cl.evaluation.topk import search_exact
 from recsys_cl.files import expand_home, write_file, write_folder, write_json
 from recsys_cl.image_parts import FOLDER
 from recsys_cl.image_sections import ImagesConfig
-from recsys_cl.interactions.split import Split
 from recsys_cl.interactions.table import Interactions
-from recsys_cl.pictured import PicturedItems, count_reasons, read_pictured
+from recsys_cl.pictured import Before, PicturedItems, count_reasons, read_pictured
 from recsys_cl.progress import Progress
 from recsys_cl.publishing.parts import IMAGE_MODEL, IMAGE_RESULT, IMAGE_SHEET, QUERY_TOWER
-from recsys_cl.recipe import Plan
 from recsys_cl.runs import Run
 from recsys_cl.serving.pictures import FrozenModel, PictureEncoder
 from recsys_cl.serving.towers import QueryTower
@@ -43,16 +40,6 @@ _MOST_LISTED = 200  # pairs that look alike and behave differently, and groups o
 _LOOKED_AT = 5  # nearest pictures of an item, among which such pairs are sought
 
 Vectors = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Before:
-    """What the stages before have made: the log, its split, what was chosen, attributes of the items."""
-
-    interactions: Interactions
-    split: Split
-    plan: Plan
-    attributes: pl.DataFrame | None
 
 
 @dataclass(frozen=True)
@@ -84,7 +71,7 @@ def make_images(run: Run, before: Before, progress: Progress) -> None:
     checkpoint = run.open_work(key) / "pictures.safetensors"
     hooks = Hooks(progress=progress, checkpoint=checkpoint, steps=run.folder / "steps" / "pictures.jsonl")
     trained = train_pictures(facts, config, run_frozen, hooks, key)
-    cold = evaluate_cold(pictured, before.interactions, before.split, config, before.plan, run_frozen, progress)
+    cold = evaluate_cold(pictured, before, config, run_frozen, progress)
     with write_folder(run.folder / FOLDER) as folder:
         save_pictures(trained.model, folder)
         if frozen is not None:

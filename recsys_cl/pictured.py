@@ -20,12 +20,24 @@ from recsys_cl.files import expand_home
 from recsys_cl.ids import IdMap
 from recsys_cl.image_sections import ImagesConfig
 from recsys_cl.images.duplicates import group_duplicates
+from recsys_cl.interactions.split import Split
 from recsys_cl.interactions.table import Interactions
 from recsys_cl.picture_cache import PictureSet, cache_pictures
 from recsys_cl.progress import Progress, report_nothing
+from recsys_cl.recipe import Plan
 from recsys_cl.training.pictures import PictureFacts
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
+
+
+@dataclass(frozen=True)
+class Before:
+    """What the stages before the pictures have made: the log, its split, what was chosen, attributes of the items."""
+
+    interactions: Interactions
+    split: Split
+    plan: Plan
+    attributes: pl.DataFrame | None
 
 
 @dataclass(frozen=True)

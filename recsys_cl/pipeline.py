@@ -196,7 +196,8 @@ def _evaluate(run: Run, progress: Progress) -> None:
 
 
 def _images(run: Run, progress: Progress) -> None:
-    from recsys_cl.imaging import Before, make_images
+    from recsys_cl.imaging import make_images
+    from recsys_cl.pictured import Before
     from recsys_cl.recipe import Plan
 
     interactions = Interactions.read(run.folder / "interactions")
@@ -210,8 +211,7 @@ def _publish(run: Run, progress: Progress, force: str | None) -> None:
     interactions = Interactions.read(folder / "interactions")
     tables = {name: EmbeddingTable.read(folder / "published" / f"{name}.npy", "query").vectors for name in _TABLES}
     candidates, queries = tables["candidates"], tables["queries"]
-    health = {"item vectors": candidates, "user vectors": queries}
-    check_finite(health | {"bag vectors": tables["bags"]})
+    check_finite({"item vectors": candidates, "user vectors": queries, "bag vectors": tables["bags"]})
     catalog = Catalog.build(interactions.items, _read_frame(folder / "items.parquet"))
     seen = interactions.to_bags()
     progress("publish", 0, 3, "building the index")
@@ -221,11 +221,9 @@ def _publish(run: Run, progress: Progress, force: str | None) -> None:
     images = read_image_parts(folder, config) if config.images.enabled else None
     progress("publish", 1, 3, "writing the report")
     evaluation = Evaluation.load(read_json(folder / "evaluation.json"))
-    facts = GateFacts(
-        {name: measure_vectors(vectors, popularity_dim) for name, vectors in health.items()},
-        ann_recall,
-        _judge_gain(evaluation),
-    )
+    health = {"item vectors": candidates, "user vectors": queries}
+    measured_health = {name: measure_vectors(vectors, popularity_dim) for name, vectors in health.items()}
+    facts = GateFacts(measured_health, ann_recall, _judge_gain(evaluation))
     reasons = check_gate(facts, config.publishing)
     measured, image_parts = (index_facts, facts, reasons), None if images is None else images[0]
     write_reports(run, catalog, (candidates, tables["bags"]), seen, measured, image_parts)

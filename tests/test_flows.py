@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -141,3 +142,24 @@ def test_only_what_can_pass_later_is_tried_again(state: State[object], later: bo
 def test_what_touches_disks_and_databases_is_tried_again() -> None:
     for task in (tasks.run_stage, tasks.export):
         assert (task.retries, task.retry_condition_fn) == (2, can_pass_later)
+
+
+def test_pictures_are_trained_on_and_published_with_the_run_that_is_live(
+    daily: tuple[subprocess.CompletedProcess[str], Path], prefect_home: dict[str, str]
+) -> None:
+    _, store = daily
+    before = (store / "releases" / "CURRENT").read_text()
+    config = store.parent / "images.toml"
+    others, images = (store.parent / "daily.toml").read_text().split("[images]")
+    own = {"enabled": "true", "side": "16", "channels": "1", "epochs": "1", "least_steps": "5", "cold_share": "0.0"}
+    for key, value in own.items():
+        images = re.sub(rf"(?m)^{key} = .*$", f"{key} = {value}", images)
+    config.write_text(f"{others}[images]{images}")
+    done = run_python(prefect_home, "-m", "flows.images", config, "--store", store)
+    assert done.returncode == 0, done.stderr
+    release = (store / "releases" / "CURRENT").read_text()
+    assert release != before
+    assert f"release {release} is live" in done.stdout
+    manifests = [read_json(store / "releases" / name / "manifest.json") for name in (before, release)]
+    assert manifests[0]["run_id"] == manifests[1]["run_id"]
+    assert (manifests[0]["images"] is None, manifests[1]["images"]["side"]) == (True, 16)

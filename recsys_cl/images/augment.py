@@ -21,18 +21,21 @@ _KNOTS = 5  # points a side that are moved by chance; between them the bending i
 
 
 def augment(pictures: Tensor, config: ImagesConfig, generator: torch.Generator) -> Tensor:
-    """One view of each picture [n, channels, side, side], from 0 to 1; what lies beyond an edge repeats the edge."""
-    n, channels, side, _ = pictures.shape
+    """One view of each picture [n, channels, side, side], from 0 to 1; what lies beyond an edge repeats the edge.
+
+    generator: on the device of the pictures.
+    """
+    (n, channels, side, _), device = pictures.shape, pictures.device
 
     def draw(*shape: int) -> Tensor:
         """Evenly between -1 and 1."""
-        return torch.rand(n, *shape, generator=generator).mul_(2).sub_(1)
+        return torch.rand(n, *shape, generator=generator, device=device).mul_(2).sub_(1)
 
     if any((config.rotate_degrees, config.shift, config.zoom, config.shear, config.warp, config.mirror)):
         turns = _draw_turns(draw, config)  # [n, 2, 3]
         grid = functional.affine_grid(turns, [n, channels, side, side], align_corners=False)  # [n, side, side, 2]
         if config.warp:
-            knots = torch.randn(n, 2, _KNOTS, _KNOTS, generator=generator) * config.warp
+            knots = torch.randn(n, 2, _KNOTS, _KNOTS, generator=generator, device=device) * config.warp
             bent = functional.interpolate(knots, size=(side, side), mode="bicubic", align_corners=True)
             grid = grid + bent.permute(0, 2, 3, 1)
         pictures = functional.grid_sample(pictures, grid, "bilinear", "border", align_corners=False)
@@ -57,12 +60,16 @@ def _draw_turns(draw: _Draw, config: ImagesConfig) -> Tensor:
         (torch.cat((cos, shear * cos - sin), dim=1) * zoom, torch.cat((sin, shear * sin + cos), dim=1) * zoom), dim=1
     )
     if config.mirror:
-        rows = rows * torch.cat((torch.where(draw(1) < 0, -1.0, 1.0), torch.ones(len(rows), 1)), dim=1).unsqueeze(1)
+        rows = rows * torch.cat(
+            (torch.where(draw(1) < 0, -1.0, 1.0).to(rows.dtype), torch.ones_like(angle)), dim=1
+        ).unsqueeze(1)
     return torch.cat((rows, draw(2, 1) * 2 * config.shift), dim=2)
 
 
 def _draw_rectangles(draw: _Draw, side: int, most: float) -> Tensor:
     """Which pixels are hidden [n, 1, side, side]: one rectangle a picture, of up to `most` of a side."""
-    places = torch.linspace(-1, 1, side)
-    hidden = [(places - draw(1)).abs() <= most * draw(1).abs() for _ in range(2)]  # [n, side] each
+    hidden = []
+    for _ in range(2):
+        middle, reach = draw(1), most * draw(1).abs()
+        hidden.append((torch.linspace(-1, 1, side, device=middle.device) - middle).abs() <= reach)  # [n, side]
     return (hidden[0].unsqueeze(2) & hidden[1].unsqueeze(1)).unsqueeze(1)
