@@ -29,7 +29,7 @@ def score(one: Tensor, other: Tensor, kind: str) -> float:
 
 
 def contrast(scores: dict[int, float], positives: list[int], negatives: list[int]) -> float:
-    """Each positive against the negatives, meaned."""
+    """Each positive against the negatives: their mean."""
     losses = [
         -math.log(math.exp(scores[p]) / (math.exp(scores[p]) + sum(math.exp(scores[n]) for n in negatives)))
         for p in positives
