@@ -44,7 +44,7 @@ class ImagesConfig(Section):
     labels: Weight = Field(0.0, description="Weight of: pictures of one label are near (supervised contrastive).")
     label_column: str = Field("", description="Attribute of the items that is their label (labels).")
     score: Literal["cosine", "euclidean"] = Field("cosine", description="As model.score, of pictures.")
-    temperature: float = Field(0.2, ge=0.001, le=10, description="Divisor of the score of pictures.")
+    temperature: float = Field(0.5, ge=0.001, le=10, description="Divisor of the score of pictures.")
     epochs: Count = Field(30, description="Passes over the pictures.")
     least_steps: int = Field(600, ge=0, description="Few pictures are passed over more often, until so many steps.")
     batch_pictures: Annotated[int, Field(ge=2)] = Field(256, description="Pictures of a batch, each in two views.")
@@ -57,12 +57,12 @@ class ImagesConfig(Section):
     zoom: Strength = Field(0.25, description="A view is enlarged or shrunk by up to this share.")
     shear: Strength = Field(0.2, description="A view is sheared by up to this slope.")
     warp: Strength = Field(
-        0.06, description="A view is bent smoothly, points moving by some such share of half its side."
+        0.1, description="A view is bent smoothly, points moving by some such share of half its side."
     )
     mirror: bool = Field(False, description="Half of the views are mirrored, left to right.")
     light: Strength = Field(0.3, description="A view changes in brightness and contrast by up to this share.")
     hue: Strength = Field(0.2, description="A view changes in the strength of each color by up to this share.")
-    erase: Strength = Field(0.2, description="A view loses a rectangle of up to this share of its side.")
+    erase: Strength = Field(0.3, description="A view loses a rectangle of up to this share of its side.")
     duplicate_correlation: Annotated[float, Field(gt=0, le=1)] = Field(
         0.995,
         description="Pictures whose pixels correlate as much are near-duplicates, and no negatives of one another.",
