@@ -51,7 +51,7 @@ class ImagesConfig(Section):
     learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(0.002, description="Greatest step size of the encoder.")
     weight_decay: Annotated[float, Field(ge=0, le=1)] = Field(0.0001, description="Decoupled weight decay a step.")
     rotate_degrees: Annotated[float, Field(ge=0, le=180)] = Field(
-        15.0, description="A view is turned by up to so many degrees."
+        20.0, description="A view is turned by up to so many degrees."
     )
     shift: Strength = Field(0.12, description="A view is moved by up to this share of its side.")
     zoom: Strength = Field(0.25, description="A view is enlarged or shrunk by up to this share.")
