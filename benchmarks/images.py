@@ -43,6 +43,7 @@ from recsys_cl.training.loop import Hooks
 from recsys_cl.training.pictures import PictureFacts, TrainedPictures, train_pictures
 
 N_LABELS, N_DRAWS, N_NEIGHBORS = 100, 10, 5
+_FOLDS = 5
 _SUPERVISED_STEPS = 300
 _BLOCK = 1000
 _GPU_BATCH, _GPU_STEPS = 1024, 30
@@ -112,7 +113,7 @@ def read_parts(data: Path, work: Path, config: ImagesConfig, progress: Progress)
 def measure(train: Part, test: Part, n_kinds: int, config: Config, progress: Progress) -> dict[str, Any]:
     """The table, and the pace of each step."""
     pixels, test_pixels = train.take_all(), test.take_all()
-    facts = PictureFacts(lambda rows: pixels[rows], len(pixels), np.arange(len(pixels)))
+    facts = PictureFacts(train.pictures.take, len(pixels), np.arange(len(pixels)))
     started = time.perf_counter()
     trained = train_pictures(facts, config, hooks=Hooks(progress=progress))
     train_seconds = time.perf_counter() - started
@@ -143,6 +144,8 @@ def measure(train: Part, test: Part, n_kinds: int, config: Config, progress: Pro
     found = {
         "n_train": len(pixels),
         "n_test": len(test_pixels),
+        "n_labels": len(draws[0]),
+        "n_refused": train.pictures.refused.height + test.pictures.refused.height,
         "rows": rows,
         "train_seconds": train_seconds,
         "decoded_per_second": train.pictures.n_decoded / train.pictures.decode_seconds,
@@ -164,15 +167,17 @@ def encode(trained: TrainedPictures, pixels: NDArray[np.uint8]) -> tuple[Feature
 
 
 def draw_labels(labels: NDArray[np.int64], n_kinds: int, seed: int) -> NDArray[np.int64]:
-    """An equal number of pictures of each kind, 100 together."""
+    """An equal number of pictures of each kind, 100 together, of many kinds five of each."""
     rng = np.random.default_rng([seed, 7])
-    each = N_LABELS // n_kinds
+    each = max(_FOLDS, N_LABELS // n_kinds)
     return np.concatenate([rng.permutation(np.flatnonzero(labels == kind))[:each] for kind in range(n_kinds)])
 
 
 def probe(known: Features, labels: NDArray[np.int64], asked: Features, expected: NDArray[np.int64]) -> float:
     """Accuracy of logistic regression, its penalty chosen by cross-validation among the known."""
-    penalties = LogisticRegressionCV(Cs=8, cv=5, max_iter=300, use_legacy_attributes=False, scoring="accuracy")
+    penalties = LogisticRegressionCV(
+        Cs=8, cv=_FOLDS, l1_ratios=(0,), max_iter=300, use_legacy_attributes=False, scoring="accuracy"
+    )
     return float(make_pipeline(StandardScaler(), penalties).fit(known, labels).score(asked, expected))
 
 
@@ -258,9 +263,9 @@ def describe(found: dict[str, Any]) -> str:
     """As Markdown."""
     counts = f"{found['n_train']:,} training pictures, {found['n_test']:,} test pictures"
     lines = [
-        f"{counts}, {N_DRAWS} draws of {N_LABELS} labels.",
+        f"{counts}, {found['n_refused']:,} refused; {N_DRAWS} draws of {found['n_labels']} labels.",
         "",
-        f"| model | accuracy of a linear probe, {N_LABELS} labels | accuracy of kNN, all labels |",
+        f"| model | accuracy of a linear probe, {found['n_labels']} labels | accuracy of kNN, all labels |",
         "| --- | --- | --- |",
     ]
     for row in found["rows"]:

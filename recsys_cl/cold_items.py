@@ -43,7 +43,8 @@ Vectors = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class ColdItems:
-    """rows [n], ascending: catalog rows of the items taken out; neighbors: for each, at most 10 items that stayed."""
+    """rows [n], ascending: catalog rows of the items taken out; neighbors: for each, at most 10 pictured items that
+    stayed."""
 
     rows: NDArray[np.int64]
     neighbors: Bags
@@ -53,9 +54,10 @@ def choose_cold(interactions: Interactions, pictured: NDArray[np.int64], share: 
     """Draw `share` of the touched ones among catalog rows `pictured`; None where fewer than 20 have neighbors."""
     rng = np.random.default_rng([seed, _STREAM])
     touched = pictured[interactions.count_users()[pictured] > 0]
+    stays = np.zeros(interactions.n_items, dtype=bool)
+    stays[touched] = True
     rows = np.sort(rng.permutation(touched)[: int(share * len(touched))])
     near = build_neighbors(interactions.to_bags(), interactions.n_items, 3 * TRUE_NEIGHBORS, seed).take(rows)
-    stays = np.ones(interactions.n_items, dtype=bool)
     stays[rows] = False
     kept = select_items(near, stays[near.item_rows])
     sizes = np.minimum(kept.sizes, TRUE_NEIGHBORS)
@@ -127,8 +129,8 @@ def _search_places(
     assert trained.table.place is not None, "it was trained towards places"
     places = trained.table.read_features(trained.table.place).numpy()[_find_pictures(pictured, cold.rows)]
     queries = np.concatenate((places, np.zeros_like(places[:, :1])), axis=1)
-    warm = np.flatnonzero(train.count_users() > 0)
-    return warm[search_exact(queries, fitted.candidates[warm], max(KS)).rows]
+    warm = pictured.catalog_rows[_find_warm(pictured, train)]
+    return warm[search_exact(queries, fitted.candidates[warm], min(max(KS), len(warm))).rows]
 
 
 def _search_alike(
@@ -136,16 +138,15 @@ def _search_alike(
 ) -> dict[str, NDArray[np.int64]]:
     """What pictures alone, raw pixels and popularity find."""
     popularity = train.count_users()
-    warm = np.flatnonzero((pictured.catalog_rows >= 0) & (popularity[pictured.catalog_rows] > 0))
+    warm = _find_warm(pictured, train)
     asking = _find_pictures(pictured, cold.rows)
     k = min(max(KS), len(warm))
-    vectors = encode_candidates(trained.model)
+    queries = encode_queries(trained.model, Bags.of_items(asking), None)
     pixels = shrink_all(pictured.pictures.take, len(pictured))
-    found = {
-        name: pictured.catalog_rows[warm[search_exact(table[asking], table[warm], k).rows]]
-        for name, table in ((PICTURES, vectors), (PIXELS, pixels))
-    }
-    best = np.argsort(-popularity, kind="stable")[: max(KS)]
+    tables = {PICTURES: (queries, encode_candidates(trained.model)[warm]), PIXELS: (pixels[asking], pixels[warm])}
+    found = {name: pictured.catalog_rows[warm[search_exact(*pair, k).rows]] for name, pair in tables.items()}
+    known = pictured.catalog_rows[warm]
+    best = known[np.argsort(-popularity[known], kind="stable")[:k]]
     return found | {POPULARITY: np.broadcast_to(best, (len(asking), len(best))).copy()}
 
 
@@ -163,6 +164,12 @@ def _judge_users(pictured: PicturedItems, trained: TrainedPictures, split: Split
     figures = {metric: float(values.mean()) for metric, values in found.items()}
     chance = float((max(KS) / np.maximum(known.sum() - seen.sizes, 1)).mean())
     return figures | {"n_users": float(len(users)), f"recall@{max(KS)}_by_chance": chance}
+
+
+def _find_warm(pictured: PicturedItems, train: Interactions) -> NDArray[np.int64]:
+    """Rows of the pictured items that have events."""
+    known = pictured.catalog_rows >= 0
+    return np.flatnonzero(known & (train.count_users()[np.where(known, pictured.catalog_rows, 0)] > 0))
 
 
 def _find_pictures(pictured: PicturedItems, catalog_rows: NDArray[np.int64]) -> NDArray[np.int64]:

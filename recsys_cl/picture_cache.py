@@ -1,25 +1,30 @@
 """The cache of pictures: comes in paths, goes out their pixels as one memory-mapped array, each decoded once.
 
-A folder: `pixels.npy` [n, channels, side, side] uint8, and `known.arrow`, which tells for each path its line there, the
-size and time of the file it was decoded from, and a checksum of the pixels. A file of another size or time is decoded
-again, and so is one whose line no longer has its checksum. The folder is written whole or not at all.
+A folder for each size, with `pixels.npy` [n, channels, side, side] uint8, and `known.arrow`, which tells for each path
+its line there, size and times of the file it was decoded from, and a checksum of the pixels; or why it was refused. A
+file of another size or time is decoded again, and so is one whose line no longer has its checksum. The folder is
+written whole or not at all, by one process at a time.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from recsys_cl.errors import PictureError, StoreError
-from recsys_cl.files import write_folder
+from recsys_cl.files import remove_leftovers, write_folder
 from recsys_cl.ids import read_arrow, write_arrow
 from recsys_cl.machine import count_cores
 from recsys_cl.pictures import read_picture
@@ -27,7 +32,9 @@ from recsys_cl.progress import Progress, report_nothing
 
 _PIXELS, _KNOWN, _PATH = "pixels.npy", "known.arrow", "path"
 _BLOCK = 1024  # pictures copied or decoded at a time
-_STAMP = ("size_bytes", "time_ns")
+_STAMP = ("size_bytes", "time_ns", "change_ns")
+_VERSION = 1  # of what decoding gives: raised where the same file would give other pixels
+_REFUSED = -1  # the line of a file that was refused
 
 
 @dataclass(frozen=True)
@@ -56,48 +63,60 @@ class PictureSet:
 
 
 def cache_pictures(
-    paths: Sequence[Path], folder: Path, side: int, channels: int, progress: Progress = report_nothing
+    paths: Sequence[Path], cache: Path, side: int, channels: int, progress: Progress = report_nothing
 ) -> PictureSet:
-    """The pictures at `paths`, decoded into `folder` unless they lie there already.
+    """The pictures at `paths`, decoded into a folder below `cache` unless they lie there already.
 
-    Memory: 2,048 pictures, and the one that each core decodes; disk: channels × side² bytes a picture, twice while the
-    folder is replaced. A file that cannot be used is refused with its reason, and the others go on.
+    Memory: 2,048 pictures, and what decoding takes; disk: channels × side² bytes a picture, twice while the folder is
+    replaced. What is not asked for is dropped. A file that cannot be used is refused with its reason, and the others go
+    on; what was decoded when a process is killed is decoded again.
     """
-    distinct = list(dict.fromkeys(paths))
-    stamps, errors = _look(distinct)
-    pixels, former = _read_former(folder, (channels, side, side))
-    whole = _find_whole(pixels, former, stamps)
-    fresh = [path for path in stamps if path not in whole]
+    folder = cache / f"{side}x{side}x{channels}-{_VERSION}"
+    stamps, errors = _look(list(dict.fromkeys(paths)))
     started = time.perf_counter()
-    if fresh or len(whole) != len(former) or pixels is None:
-        with write_folder(folder) as temporary:
-            made = _Writer(temporary, (len(whole) + len(fresh), channels, side, side))
-            if pixels is not None:
-                made.copy(pixels, whole)
-            errors |= made.decode(fresh, progress)
-            made.finish(stamps)
-        pixels, former = _read_former(folder, (channels, side, side))
+    with _hold(folder):
+        former = _read_former(folder, (channels, side, side))
+        whole = {path: known for path, known in former.known.items() if _is_whole(known, stamps.get(path), former)}
+        fresh = [path for path in stamps if path not in whole]
+        if fresh or len(whole) != len(former.known) or former.pixels is None:
+            with write_folder(folder) as temporary:
+                made = _Writer(temporary, (len(whole) + len(fresh), channels, side, side))
+                made.copy(former, whole)
+                made.decode(fresh, progress)
+                made.finish(stamps)
+            former = _read_former(folder, (channels, side, side))
     seconds = time.perf_counter() - started
-    if pixels is None:
-        raise StoreError(f"the cache of pictures at {folder} was changed while it was written", remedy="run it again")
-    places = [place for place, path in enumerate(paths) if path in former]
-    lines = [int(former[paths[place]]["line"]) for place in places]
-    refused = [(place, path, errors[path]) for place, path in enumerate(paths) if path not in former]
+    if former.pixels is None:
+        raise StoreError(f"the cache of pictures at {folder} cannot be read", remedy="delete it, and run this again")
+    for path, known in former.known.items():
+        if known["line"] == _REFUSED:
+            errors[path] = PictureError(known["reason"], known["message"])
+    kept = [place for place, path in enumerate(paths) if path not in errors]
+    refused = [(place, path, errors[path]) for place, path in enumerate(paths) if path in errors]
     return PictureSet(
-        pixels,
-        np.array(lines, dtype=np.int64),
-        np.array(places, dtype=np.int64),
+        former.pixels,
+        np.array([former.known[paths[place]]["line"] for place in kept], dtype=np.int64),
+        np.array(kept, dtype=np.int64),
         pl.DataFrame(
             [(place, str(path), error.reason, str(error)) for place, path, error in refused],
             schema={"place": pl.Int64, _PATH: pl.String, "reason": pl.String, "message": pl.String},
             orient="row",
         ),
-        len(fresh) - sum(path in errors for path in fresh),
+        sum(path not in errors for path in fresh),
         seconds,
     )
 
 
-_Known = dict[Path, dict[str, int]]  # path -> line, size_bytes, time_ns, checksum
+_Stamp = tuple[int, ...]  # as _STAMP says
+_Line = dict[str, Any]  # line, _STAMP, checksum, reason, message
+
+
+@dataclass(frozen=True)
+class _Former:
+    """What lies in a folder; pixels is None where that is no cache of these pictures."""
+
+    pixels: NDArray[np.uint8] | None = None
+    known: dict[Path, _Line] = field(default_factory=dict)
 
 
 class _Writer:
@@ -106,16 +125,20 @@ class _Writer:
     def __init__(self, folder: Path, shape: tuple[int, ...]) -> None:
         self._folder, self._n = folder, 0
         self._pixels = np.lib.format.open_memmap(folder / _PIXELS, mode="w+", dtype=np.uint8, shape=shape)
-        self._known: dict[Path, tuple[int, int]] = {}  # line, checksum
+        self._known: dict[Path, _Line] = {}
 
-    def copy(self, pixels: NDArray[np.uint8], whole: _Known) -> None:
-        """Take over lines whose checksum was found true."""
+    def copy(self, former: _Former, whole: dict[Path, _Line]) -> None:
+        """Take over lines whose checksum was found true, and refusals."""
         for path, known in whole.items():
-            self._put(path, pixels[known["line"]], known["checksum"])
+            if known["line"] == _REFUSED or former.pixels is None:
+                self._known[path] = known
+            else:
+                self._put(path, former.pixels[known["line"]])
 
-    def decode(self, paths: Sequence[Path], progress: Progress) -> dict[Path, PictureError]:
-        """Decode these files on all cores; why some of them could not be."""
+    def decode(self, paths: Sequence[Path], progress: Progress) -> None:
+        """Decode these files on all cores."""
         channels, side = self._pixels.shape[1:3]
+        n_refused = 0
 
         def read(path: Path) -> NDArray[np.uint8] | PictureError:
             try:
@@ -123,67 +146,84 @@ class _Writer:
             except PictureError as error:
                 return error
 
-        errors: dict[Path, PictureError] = {}
         with ThreadPoolExecutor(count_cores()) as pool:
             for start in range(0, len(paths), _BLOCK):
                 block = paths[start : start + _BLOCK]
                 for path, found in zip(block, pool.map(read, block), strict=True):
                     if isinstance(found, PictureError):
-                        errors[path] = found
+                        n_refused += 1
+                        self._known[path] = _describe(_REFUSED, 0, found.reason, str(found))
                     else:
-                        self._put(path, found, zlib.crc32(found.tobytes()))
-                progress("pictures", start + len(block), len(paths), f"{len(errors):,} refused")
-        return errors
+                        self._put(path, found)
+                progress("pictures", start + len(block), len(paths), f"{n_refused:,} refused")
 
-    def finish(self, stamps: dict[Path, tuple[int, int]]) -> None:
+    def finish(self, stamps: dict[Path, _Stamp]) -> None:
         """Write what is known of the lines."""
         self._pixels.flush()
-        lines = [(str(path), line, *stamps[path], checksum) for path, (line, checksum) in self._known.items()]
-        schema = {_PATH: pl.String} | dict.fromkeys(("line", *_STAMP, "checksum"), pl.Int64)
-        write_arrow(
-            self._folder / _KNOWN,
-            pl.DataFrame(lines, schema=schema, orient="row").to_arrow(compat_level=pl.CompatLevel.oldest()),
-        )
+        lines = [
+            {_PATH: str(path)} | known | dict(zip(_STAMP, stamps[path], strict=True))
+            for path, known in self._known.items()
+        ]
+        texts = dict.fromkeys((_PATH, "reason", "message"), pl.String)
+        schema = texts | dict.fromkeys(("line", "checksum", *_STAMP), pl.Int64)
+        frame = pl.DataFrame(lines, schema=schema, orient="row")
+        write_arrow(self._folder / _KNOWN, frame.to_arrow(compat_level=pl.CompatLevel.oldest()))
 
-    def _put(self, path: Path, picture: NDArray[np.uint8], checksum: int) -> None:
+    def _put(self, path: Path, picture: NDArray[np.uint8]) -> None:
         self._pixels[self._n] = picture
-        self._known[path] = (self._n, checksum)
+        self._known[path] = _describe(self._n, zlib.crc32(picture.tobytes()))
         self._n += 1
 
 
-def _look(paths: Sequence[Path]) -> tuple[dict[Path, tuple[int, int]], dict[Path, PictureError]]:
-    """Size and time of each file, or why there is none."""
-    stamps, errors = {}, {}
+def _describe(line: int, checksum: int, reason: str = "", message: str = "") -> _Line:
+    return {"line": line, "checksum": checksum, "reason": reason, "message": message}
+
+
+@contextlib.contextmanager
+def _hold(folder: Path) -> Iterator[None]:
+    """Wait until no other process fills this folder, and take away what killed ones have left beside it."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder.parent / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        remove_leftovers(folder.parent)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _look(paths: Sequence[Path]) -> tuple[dict[Path, _Stamp], dict[Path, PictureError]]:
+    """Size and times of each file, or why there is none."""
+    stamps: dict[Path, _Stamp] = {}
+    errors = {}
     for path in paths:
         try:
             info = path.stat()
-            stamps[path] = (info.st_size, info.st_mtime_ns)
+            stamps[path] = (info.st_size, info.st_mtime_ns, info.st_ctime_ns)
         except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
             errors[path] = PictureError("missing", f"there is no picture at {path} ({error})")
     return stamps, errors
 
 
-def _read_former(folder: Path, shape: tuple[int, ...]) -> tuple[NDArray[np.uint8] | None, _Known]:
-    """What lies in the folder; nothing where that is no cache of pictures of this shape."""
+def _read_former(folder: Path, shape: tuple[int, ...]) -> _Former:
     try:
         pixels = np.lib.format.open_memmap(folder / _PIXELS, mode="r")
         lines = pl.DataFrame(pl.from_arrow(read_arrow(folder / _KNOWN, _PATH)))
-        if pixels.dtype != np.uint8 or pixels.shape[1:] != shape:
-            return None, {}
         known = {Path(line.pop(_PATH)): line for line in lines.to_dicts()}
-        fits = all(0 <= line["line"] < len(pixels) for line in known.values())
+        fits = all(
+            _REFUSED <= line["line"] < len(pixels) and {*_STAMP, "reason"} <= set(line) for line in known.values()
+        )
+        if pixels.dtype != np.uint8 or pixels.shape[1:] != shape or not fits:
+            return _Former()
     except (OSError, ValueError, KeyError, EOFError, StoreError):
-        return None, {}
-    return (pixels, known) if fits else (None, {})
+        return _Former()
+    return _Former(pixels, known)
 
 
-def _find_whole(pixels: NDArray[np.uint8] | None, former: _Known, stamps: dict[Path, tuple[int, int]]) -> _Known:
-    """Those of the former lines whose file has not changed, and whose pixels are those of their checksum."""
-    if pixels is None:
-        return {}
-    return {
-        path: known
-        for path, known in former.items()
-        if stamps.get(path) == tuple(known[name] for name in _STAMP)
-        and zlib.crc32(pixels[known["line"]].tobytes()) == known["checksum"]
-    }
+def _is_whole(known: _Line, stamp: _Stamp | None, former: _Former) -> bool:
+    """Whether the file has not changed, and its pixels are those of their checksum."""
+    if former.pixels is None or stamp != tuple(known[name] for name in _STAMP):
+        return False
+    if known["line"] == _REFUSED:
+        return True
+    return bool(zlib.crc32(former.pixels[known["line"]].tobytes()) == known["checksum"])

@@ -87,7 +87,7 @@ def read_pictured(
 
     Raises ConfigError where neither a column nor a folder names a picture, InputError where none can be used.
     """
-    found = _find_paths(config, attributes)
+    found, odd = _find_paths(config, attributes)
     if not found:
         expected = (
             "a column of the items file with paths (images.column), or images.folder with a picture `item_id.png`"
@@ -102,6 +102,7 @@ def read_pictured(
         "reason",
         "message",
     )
+    refused = pl.concat([refused, pl.DataFrame(odd, schema=refused.schema, orient="row")])
     if len(pictures) < 2:
         counts = ", ".join(f"{reason}: {n:,}" for reason, n in count_reasons(refused).items())
         raise InputError(f"{len(pictures)} of {len(found):,} pictures can be used ({counts})", "two or more")
@@ -116,20 +117,29 @@ def count_reasons(refused: pl.DataFrame) -> dict[str, int]:
     return dict(sorted(refused["reason"].value_counts().iter_rows()))
 
 
-def _find_paths(config: ImagesConfig, attributes: pl.DataFrame | None) -> dict[str, Path]:
-    """The picture of each item; what a column says goes before what lies in the folder."""
-    found = {}
+def _find_paths(
+    config: ImagesConfig, attributes: pl.DataFrame | None
+) -> tuple[dict[str, Path], list[tuple[str, str, str, str]]]:
+    """The picture of each item, what a column says before what lies in the folder; and what cannot be one, as lines of
+    `refused`."""
+    found: dict[str, Path] = {}
+    odd = []
     if config.folder:
         folder = expand_home(config.folder)
         if not folder.is_dir():
             raise ConfigError(f"there is no folder {folder}", "a folder of pictures", "check images.folder")
-        for path in sorted(folder.iterdir()):
-            if path.suffix.lower() in _SUFFIXES:
+        for path in sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES):
+            shown = str(path).encode("utf-8", "replace").decode()
+            if shown != str(path):
+                odd.append(("", shown, "bad_name", f"{shown} is no name in UTF-8, and no item_id"))
+            elif path.stem in found:
+                odd.append((path.stem, shown, "repeated", f"item {path.stem!r} has {found[path.stem].name} already"))
+            else:
                 found[path.stem] = path
     if attributes is not None and IMAGE in attributes.columns:
         named = attributes.select(ID, IMAGE).drop_nulls()
         found |= {item_id: Path(path) for item_id, path in named.iter_rows()}
-    return found
+    return found, odd
 
 
 def _read_labels(config: ImagesConfig, attributes: pl.DataFrame | None, ids: IdMap) -> NDArray[np.int64]:

@@ -3,8 +3,10 @@ memory."""
 
 from __future__ import annotations
 
+import contextlib
 import io
 import stat
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,8 @@ from recsys_cl.errors import PictureError
 
 MOST_BYTES = 32 << 20
 MOST_PIXELS = 64_000_000
+_LARGE_PIXELS = 4_000_000  # some 45 MiB while it is decoded, 11 bytes a pixel
+_large = threading.Lock()  # larger ones are decoded one at a time, however many threads there are
 # Pillow knows many more, among them EPS, for which it starts a program that runs what the file says.
 _FORMATS = ("AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 _KINDS = {
@@ -48,14 +52,15 @@ def read_picture(path: Path, side: int, channels: int) -> NDArray[np.uint8]:
     """The picture [channels, side, side], gray (1) or red, green and blue (3): whole and upright, in the middle of a
     white square where it is none; what is transparent is white; of an animation the first frame.
 
-    Memory: that of the decoded picture, a JPEG being decoded no larger than needed. Raises PictureError as
-    `make_thumbnail`, and for a file that holds another kind of picture than its name says.
+    Memory: 11 bytes a pixel, of a JPEG those of a smaller decoding; over 4 million pixels one at a time. Raises
+    PictureError as `make_thumbnail`, and for a file that holds another kind of picture than its name says.
     """
-    upright = _lay_on_white(_read_upright(path, 2 * side, honest=True))
-    if channels == 1:
-        upright = upright.convert("L")
-    white = 255 if channels == 1 else (255, 255, 255)
-    square = ImageOps.pad(upright, (side, side), Image.Resampling.BILINEAR, color=white)
+    upright = _lay_on_white(_read_upright(path, 2 * side, honest=True)).convert("L" if channels == 1 else "RGB")
+    width, height = (max(1, round(side * length / max(upright.size))) for length in upright.size)  # however thin
+    square = Image.new(upright.mode, (side, side), "white")
+    square.paste(
+        upright.resize((width, height), Image.Resampling.BILINEAR), ((side - width) // 2, (side - height) // 2)
+    )
     pixels = np.asarray(square, dtype=np.uint8)
     return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
@@ -87,7 +92,8 @@ def _read_upright(path: Path, least_side: int | None = None, honest: bool = Fals
                 )
             if least_side is not None:
                 image.draft(None, (least_side, least_side))
-            return _convert(ImageOps.exif_transpose(image))
+            with _large if image.width * image.height > _LARGE_PIXELS else contextlib.nullcontext():
+                return _convert(ImageOps.exif_transpose(image))
     except PictureError:
         raise
     except Exception as error:  # a decoder raises whatever it stumbles over: EOFError, struct.error, RuntimeError …

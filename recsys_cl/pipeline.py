@@ -36,6 +36,7 @@ from recsys_cl.image_parts import read_image_parts
 from recsys_cl.index.build import build_index
 from recsys_cl.index.recall import measure_ann_recall
 from recsys_cl.index.structure import Index
+from recsys_cl.interactions.attributes import read_items
 from recsys_cl.interactions.ingest import Ingested, ingest_log
 from recsys_cl.interactions.split import Split, align, check_audit, split_interactions
 from recsys_cl.interactions.table import Interactions
@@ -202,7 +203,7 @@ def _images(run: Run, progress: Progress) -> None:
 
     interactions = Interactions.read(run.folder / "interactions")
     plan = Plan.of_members(read_json(run.folder / "train.json")["members"])
-    before = Before(interactions, _split(run, interactions), plan, _read_frame(run.folder / "items.parquet"))
+    before = Before(interactions, _split(run, interactions), plan, _read_items_anew(run))
     make_images(run, before, progress)
 
 
@@ -222,6 +223,12 @@ def _publish(run: Run, progress: Progress, force: str | None) -> None:
     progress("publish", 1, 3, "writing the report")
     evaluation = Evaluation.load(read_json(folder / "evaluation.json"))
     health = {"item vectors": candidates, "user vectors": queries}
+    if images is not None:
+        health["picture vectors"] = images[0].vectors
+        asked = images[0].queries
+        ann_recall = min(
+            ann_recall, measure_ann_recall(images[0].index, images[0].vectors, asked, seed=config.training.seed)
+        )
     measured_health = {name: measure_vectors(vectors, popularity_dim) for name, vectors in health.items()}
     facts = GateFacts(measured_health, ann_recall, _judge_gain(evaluation))
     reasons = check_gate(facts, config.publishing)
@@ -324,6 +331,13 @@ def _do_once(path: Path, do: Callable[[], Any]) -> Any:
 
 def _read_frame(path: Path) -> pl.DataFrame | None:
     return pl.read_parquet(path) if path.exists() else None
+
+
+def _read_items_anew(run: Run) -> pl.DataFrame | None:
+    """The items file as it is now, for new items may have come since; attributes given in memory as they were."""
+    column = read_json(run.folder / "ingest.json")["columns"]["item"]
+    found = read_items(run.config.ingest, run.config.images, [column])
+    return _read_frame(run.folder / "items.parquet") if found is None else found.frame
 
 
 def _join_users(interactions: Interactions, path: Path) -> pa.Table | None:

@@ -131,6 +131,12 @@ def describe_images(found: dict[str, Any]) -> str:
     lines += [f"  refused, {reason}: {count:,}" for reason, count in found["refused"].items()]
     pace = f"{found['trained_per_second']:,.0f} views/s, {found['waiting_share']:.1%} of the time waiting for pixels"
     lines.append(f"training: {found['train_seconds']:.0f} s, {pace}")
+    labels = found["labels"]
+    if labels is not None:
+        figures = f"kNN {labels['knn']:.4f}, linear probe {labels['linear_probe']:.4f}"
+        lines.append(
+            f"{labels['n_kinds']} labels told from pictures: {figures} ({labels['n_labeled']:,} of five folds)"
+        )
     cold = found["cold_items"]
     if "reason" in cold:
         return "\n".join([*lines, f"new items: not judged ({cold['reason']})"])
@@ -142,7 +148,12 @@ def describe_images(found: dict[str, Any]) -> str:
         rows.append([title, *(_show_figure(cold["metrics"][name][metric]) for metric in metrics)])
     for name, difference in cold["differences"].items():
         rows.append([f"model − {names[name]}", *(_show_figure(difference[metric], "+") for metric in metrics)])
-    return "\n".join([*lines, format_table(rows)])
+    users = cold["users"]
+    told = []
+    if users:
+        shares = f"{users['recall@20']:.4f} by pictures alone, {users['recall@20_by_chance']:.4f} by chance"
+        told = [f"recall@20 of what {users['n_users']:,.0f} users touched later: {shares}"]
+    return "\n".join([*lines, format_table(rows), *told])
 
 
 def describe_releases(found: Sequence[dict[str, Any]]) -> str:

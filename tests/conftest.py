@@ -137,3 +137,24 @@ def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """An environment for child processes with a Prefect home of its own, whose making takes seconds."""
     folder = tmp_path_factory.mktemp("prefect")
     return os.environ | {"PREFECT_HOME": str(folder), "PREFECT_PROFILES_PATH": str(folder / "profiles.toml")}
+
+
+@pytest.fixture(scope="session")
+def write_foreign() -> Callable[[Path, int, bool], None]:
+    """write_foreign(path, channels, external): an image model as somebody else has trained it, features still spread
+    over places; external: its weights in a file of their own."""
+
+    def write(path: Path, channels: int, external: bool = False) -> None:
+        import torch
+
+        torch.manual_seed(0)
+        model = torch.nn.Sequential(
+            torch.nn.Conv2d(channels, 2000 if external else 7, 3, padding=1), torch.nn.ReLU()
+        ).eval()
+        free = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
+        example = (torch.rand(2, channels, 16, 16),)
+        program = torch.onnx.export(model, example, dynamic_shapes=(free,), verbose=False)
+        assert program is not None
+        program.save(str(path), external_data=external)
+
+    return write

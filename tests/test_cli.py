@@ -24,7 +24,11 @@ from recsys_cl.pipeline import Outcome
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 COMMANDS = (
-    "run ingest train evaluate publish similar recommend export releases compare benchmark init sample doctor".split()  # noqa: SIM905
+    *"run ingest train evaluate images publish similar agreement recommend export releases compare".split(),  # noqa: SIM905
+    "benchmark",
+    "init",
+    "sample",
+    "doctor",
 )
 HEAVY = {"torch", "polars", "faiss", "pandas", "numpy", "pydantic", "pyarrow", "scipy", "sklearn", "onnxruntime"}
 LIGHT = {"torch", "onnxscript", "prefect", "pandas", "sklearn", "sqlalchemy"}  # more than a lookup may need

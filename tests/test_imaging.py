@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,6 +38,7 @@ SETTINGS = [
     "images.enabled=true",
     "images.channels=1",
     f"images.side={SIDE}",
+    "images.label_column=kind",
     "images.least_steps=80",
     "images.epochs=1",
     "images.batch_pictures=60",
@@ -112,6 +116,8 @@ def test_what_was_read_is_counted_and_what_was_refused_is_kept(outcome: Outcome)
     refused = pl.read_parquet(outcome.run.folder / "refused_pictures.parquet")
     assert sorted(refused["item_id"]) == ["bad empty.png", "bad page.png"]
     assert found["waiting_share"] < 0.5
+    assert found["labels"]["n_kinds"] == N_KINDS
+    assert min(found["labels"]["knn"], found["labels"]["linear_probe"]) > 0.8
 
 
 def test_an_item_is_answered_by_behavior_and_by_picture(release: Release) -> None:
@@ -281,8 +287,18 @@ def test_pictures_may_lie_in_a_folder_named_by_their_items(world: Path, tmp_path
         shutil.copy(world / "pictures" / f"{row:03d}.png", folder / f"i{row:03d}.png")
     shutil.copy(world / "pictures" / "000.png", folder / "never heard of.png")
     (folder / "notes.txt").write_text("no picture")
-    settings = ["ingest.items=", f"images.folder={folder}", "images.cold_share=0", "images.least_steps=5"]
-    release = open_release(ask(configure(world, store, *settings), store)().run.store)
+    shutil.copy(world / "pictures" / "001.png", folder / "i000.webp")
+    shutil.copy(os.fsencode(world / "pictures" / "001.png"), os.fsencode(folder) + b"/\xff.png")
+    settings = [
+        "ingest.items=",
+        "images.label_column=",
+        f"images.folder={folder}",
+        "images.cold_share=0",
+        "images.least_steps=5",
+    ]
+    made = ask(configure(world, store, *settings), store)()
+    assert json.loads((made.run.folder / "images.json").read_text())["refused"] == {"bad_name": 1, "repeated": 1}
+    release = open_release(store)
     assert release.parts.images is not None
     assert len(release.parts.images.items) == N_ITEMS + 1
     assert answer_item(release, "never heard of", 3)[0]["space"] == "behavior_by_image"
@@ -291,16 +307,63 @@ def test_pictures_may_lie_in_a_folder_named_by_their_items(world: Path, tmp_path
 def test_what_cannot_be_trained_on_is_told_and_nothing_is_published(world: Path, tmp_path: Path) -> None:
     for n, (settings, expected) in enumerate(
         [
-            (["ingest.items="], (ConfigError, "no item has a picture")),
+            (["ingest.items=", "images.label_column="], (ConfigError, "no item has a picture")),
             ([f"images.folder={tmp_path / 'none'}"], (ConfigError, "there is no folder")),
             (["images.labels=1", "images.label_column=color"], (ConfigError, "no attribute 'color'.*kind")),
-            (["images.encoder=onnx", f"images.onnx={world}/items.csv"], (ConfigError, "images.onnx is")),
+            (["images.encoder=onnx", f"images.onnx={world}/items.csv"], (ConfigError, "is no frozen image model")),
         ]
     ):
         store = tmp_path / f"store{n}"
         with pytest.raises(expected[0], match=expected[1]):
             ask(configure(world, store, *settings), store)()
         assert not (store / "releases").exists()
+
+
+@pytest.mark.parametrize("score", ["cosine", "euclidean"])
+def test_a_frozen_model_and_any_score_go_into_a_release_that_answers_alone(
+    world: Path, tmp_path: Path, write_foreign: Callable[..., None], score: str
+) -> None:
+    write_foreign(tmp_path / "foreign.onnx", 1)
+    store = tmp_path / "store"
+    settings = ["images.encoder=onnx", f"images.onnx={tmp_path / 'foreign.onnx'}", "images.onnx_mean=[0.3]"]
+    ask(configure(world, store, *settings, f"images.score={score}", "images.least_steps=150"), store)()
+    (tmp_path / "foreign.onnx").unlink()
+    release = open_release(store)
+    for row in (3, 50, 115):
+        known = world / "pictures" / f"{row:03d}.png"
+        assert answer_file(release, known, 1)[0]["item_id"] == f"i{row:03d}"  # itself is the nearest
+        assert answer_file(release, known, 5, "behavior")[0]["space"] == "behavior_by_image"
+    pairs = list_contrasts(release)["alike_but_different"]
+    assert all(-1.001 <= pair[name] <= 1.001 for pair in pairs for name in ("by_picture", "by_behavior"))
+
+
+def test_a_frozen_model_whose_weights_lie_elsewhere_is_refused(
+    world: Path, tmp_path: Path, write_foreign: Callable[..., None]
+) -> None:
+    write_foreign(tmp_path / "foreign.onnx", 1, True)
+    store = tmp_path / "store"
+    settings = ["images.encoder=onnx", f"images.onnx={tmp_path / 'foreign.onnx'}"]
+    with pytest.raises(ConfigError, match="as one ONNX file, its weights in it"):
+        ask(configure(world, store, *settings), store)()
+    assert not (store / "releases").exists()
+
+
+def test_an_item_that_came_since_is_placed_when_pictures_are_trained_anew(
+    outcome: Outcome, world: Path, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    shutil.copytree(outcome.run.store, store)
+    before = (world / "items.csv").read_text()
+    try:
+        (world / "items.csv").write_text(before + "newest,Newest,kind 3,pictures/003.png\n")
+        run = open_run(store, outcome.run.run_id)
+        again = reconfigure(run, apply_settings(run.config, ["images.cold_share=0", "images.least_steps=5"]))
+        pipeline.run_all(again)
+    finally:
+        (world / "items.csv").write_text(before)
+    release = open_release(store)
+    assert answer_item(release, "newest", 1, "image")[0]["item_id"] == "i003"  # the same picture
+    assert json.loads((release.folder / "images.json").read_text())["n_near_duplicates"] == 2
 
 
 def test_without_pictures_a_release_says_so(world: Path, tmp_path: Path) -> None:
@@ -311,3 +374,73 @@ def test_without_pictures_a_release_says_so(world: Path, tmp_path: Path) -> None
     for answer in (lambda: answer_item(release, "i003", 2, "image"), lambda: list_contrasts(release)):
         with pytest.raises(InputError, match=r"has no pictures.*images\.enabled=true"):
             answer()
+
+
+# --- from the command line ---
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def test_commands_answer_by_picture_without_torch(recsys: Command, outcome: Outcome, world: Path) -> None:
+    store = outcome.run.store
+    release = open_release(store)
+
+    def ask_json(*arguments: str | Path) -> Any:
+        done = recsys(*arguments, "--store", store, "-k", "3", "--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    picture = world / "pictures" / "004.png"
+    assert ask_json("similar", "i007", "--by", "image") == answer_item(release, "i007", 3, "image")
+    assert ask_json("similar", "i115") == answer_item(release, "i115", 3)
+    assert ask_json("similar", "--image", picture) == answer_file(release, picture, 3)
+    assert ask_json("similar", "--image", picture, "--by", "behavior") == answer_file(release, picture, 3, "behavior")
+    assert ask_json("agreement", "i007") == describe_agreement(release, "i007", 3)
+    assert ask_json("agreement") == list_contrasts(release)
+    code = "import sys; from recsys_cl.cli import app; from recsys_cl.door import run_app\n"
+    code += "assert run_app(app, sys.argv[1:]) == 0 and 'torch' not in sys.modules"
+    command = [sys.executable, "-c", code, "similar", "--image", str(picture), "--store", str(store)]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+
+
+def test_people_are_told_which_space_answered(recsys: Command, outcome: Outcome, tmp_path: Path) -> None:
+    store = outcome.run.store
+    assert recsys("similar", "i007", "--by", "image", "--store", store).stdout.startswith("by picture\n")
+    assert "placed among the interactions by its picture" in recsys("similar", "i115", "--store", store).stdout
+    assert "in both (*)" in recsys("agreement", "i007", "--store", store).stdout
+    assert "look alike, behave differently" in recsys("agreement", "--store", store).stdout
+    out = tmp_path / "n.parquet"
+    done = recsys("export", "neighbors", "--by", "image", "--store", store, "--out", out, "-k", "2")
+    assert done.stdout == f"{2 * N_ITEMS:,} rows of neighbors in {out}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["similar"], "either an item_id or --image FILE"),
+        (["similar", "i007", "--image", "p.png"], "either an item_id or --image FILE"),
+        (["similar", "--image", "none.png"], "none.png is not a picture that can be read"),
+        (["similar", "plain", "--by", "image"], "has no picture"),
+        (["agreement", "plain"], "has no picture"),
+        (["export", "recommendations", "--by", "image", "--out", "r.parquet"], "recommendations are made by behavior"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(recsys: Command, outcome: Outcome, arguments: list[str], words: str) -> None:
+    done = recsys(*arguments, "--store", outcome.run.store)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1
+    assert words in done.stderr
+
+
+def test_the_stage_alone_goes_on_from_a_trained_run(recsys: Command, outcome: Outcome, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    shutil.copytree(outcome.run.store, store)
+    run = ("--run", outcome.run.run_id, "--store", store)
+    done = recsys("images", *run, "--set", "images.cold_share=0", "images.least_steps=4")
+    assert done.returncode == 0, done.stderr
+    assert "120 pictures, 10 of items without events, 2 refused" in done.stdout
+    assert f"next: recsys-cl publish --store {store} --run {outcome.run.run_id}" in done.stdout
+    refused = recsys("images", *run, "--set", "images.enabled=false")
+    assert refused.returncode == 2
+    assert "images.enabled=true" in refused.stderr

@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from recsys_cl.errors import PictureError
+from recsys_cl.files import TEMPORARY
 from recsys_cl.picture_cache import PictureSet, cache_pictures
 from recsys_cl.pictures import read_picture
 
 SIDE = 16
+FOLDER = "16x16x3-1"
 
 
 def draw(seed: int, size: tuple[int, int] = (20, 20)) -> Image.Image:
@@ -62,13 +64,35 @@ def test_only_what_has_changed_is_decoded_again(paths: list[Path], tmp_path: Pat
     assert read(paths[:2], tmp_path).n_decoded == 0
     assert read(paths, tmp_path).n_decoded == 3  # the others had been dropped
     assert read(paths, tmp_path, channels=1).n_decoded == 5  # pixels of another shape
+    assert read(paths, tmp_path).n_decoded == 0  # which lie beside the others
+
+
+def test_another_picture_of_the_same_size_and_time_is_decoded_again(tmp_path: Path) -> None:
+    for color in ("red", "blue"):
+        Image.new("RGB", (9, 9), color).save(tmp_path / "p.bmp")
+        os.utime(tmp_path / "p.bmp", ns=(0, 0))
+        assert take_all(read([tmp_path / "p.bmp"], tmp_path))[0, 0, 0, 0] == (255 if color == "red" else 0)
+
+
+def test_what_killed_processes_left_is_taken_away(paths: list[Path], tmp_path: Path) -> None:
+    left = tmp_path / "cache" / f"{TEMPORARY}left"
+    left.mkdir(parents=True)
+    read(paths, tmp_path)
+    assert not left.exists()
+
+
+def test_a_thin_picture_is_seen(tmp_path: Path) -> None:
+    for size in ((3000, 20), (1, 10_000)):
+        Image.new("L", size).save(tmp_path / "thin.png")
+        found = read_picture(tmp_path / "thin.png", 32, 1)[0]
+        assert 32 <= (found == 0).sum() < 64
 
 
 def test_a_flipped_byte_of_the_cache_is_found_and_decoded_again(paths: list[Path], tmp_path: Path) -> None:
     expected = take_all(read(paths, tmp_path)).copy()
-    data = bytearray((tmp_path / "cache" / "pixels.npy").read_bytes())
+    data = bytearray((tmp_path / "cache" / FOLDER / "pixels.npy").read_bytes())
     data[-10] ^= 1  # in the last picture
-    (tmp_path / "cache" / "pixels.npy").write_bytes(data)
+    (tmp_path / "cache" / FOLDER / "pixels.npy").write_bytes(data)
     found = read(paths, tmp_path)
     assert found.n_decoded == 1
     assert np.array_equal(take_all(found), expected)
@@ -78,7 +102,7 @@ def test_a_flipped_byte_of_the_cache_is_found_and_decoded_again(paths: list[Path
 @pytest.mark.parametrize("damage", [b"", b"nothing of the kind", None])
 def test_a_broken_cache_is_made_anew(paths: list[Path], tmp_path: Path, name: str, damage: bytes | None) -> None:
     expected = take_all(read(paths, tmp_path)).copy()
-    path = tmp_path / "cache" / name
+    path = tmp_path / "cache" / FOLDER / name
     path.write_bytes(path.read_bytes()[:300] if damage is None else damage)
     found = read(paths, tmp_path)
     assert found.n_decoded == 5
@@ -120,6 +144,10 @@ def test_every_bad_picture_is_refused_by_its_reason_and_the_others_go_on(paths: 
     assert found.refused["reason"].to_list() == [reason for _, reason in bad.values()] + ["not_a_picture"]
     assert found.refused["path"].to_list() == [str(path) for path in asked[:9]]
     assert np.array_equal(take_all(found), np.stack([read_picture(path, SIDE, 3) for path in paths]))
+    written = (tmp_path / "cache" / FOLDER / "known.arrow").stat().st_ino
+    again = read(asked, tmp_path)
+    assert again.refused.equals(found.refused)
+    assert (tmp_path / "cache" / FOLDER / "known.arrow").stat().st_ino == written  # nothing was written anew
 
 
 @pytest.mark.parametrize("channels", [1, 3])

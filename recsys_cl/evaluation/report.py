@@ -228,7 +228,16 @@ def _render_images(data: ReportData) -> str:
         "near-duplicates": show_number(images["n_near_duplicates"]),
     }
     counts |= {f"refused: {say(reason)}": show_number(count) for reason, count in images["refused"].items()}
-    parts = [pairs_table(counts)]
+    if images["labels"] is not None:
+        names = {"knn": "labels told by the five nearest", "linear_probe": "labels told by a linear probe"}
+        counts |= {words: show_number(images["labels"][name]) for name, words in names.items()}
+    if cold.get("users"):
+        counts["recall at 20 of users' later items, by pictures alone"] = show_number(cold["users"]["recall@20"])
+        counts["the same by chance"] = show_number(cold["users"]["recall@20_by_chance"])
+    parts = [
+        pairs_table(counts),
+        paragraph(f"New items were not judged: {cold['reason']}." if "reason" in cold else ""),
+    ]
     if "metrics" in cold:
         metrics = list(cold["metrics"][MODEL])
         rows = [

@@ -14,25 +14,38 @@ from scipy.sparse.csgraph import connected_components
 from recsys_cl.images.features import Take
 
 _SIDE = 16  # pixels of a side that are compared
-_BLOCK = 2048  # pictures compared with all at a time: 8 KiB a picture of the catalog
+_BLOCK = 2048  # pictures shrunk at a time
+_COMPARED = 256  # pictures compared with all at a time
 
 
 def group_duplicates(take: Take, n_pictures: int, least_correlation: float) -> NDArray[np.int64]:
-    """The group of each picture [n_pictures], numbered from 0. Time: n² × 768 products; memory: 3 KiB a picture.
+    """The group of each picture [n_pictures], numbered from 0.
 
-    A picture of one color alone, which correlates with nothing, has a group of its own.
+    Time: n² × 768 products, n being the distinct ones; memory: 3 KiB a picture, and for a block of 256 of them at most
+    20 bytes a pair. A picture of one color alone, which correlates with nothing, has a group of its own.
     """
     shrunk = shrink_all(take, n_pictures)
-    lines, columns = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
-    for start in range(0, n_pictures, _BLOCK):
-        near = shrunk[start : start + _BLOCK] @ shrunk[start:].T >= least_correlation
-        found = np.nonzero(near)
-        lines.append(found[0] + start)
-        columns.append(found[1] + start)
-    joined = (np.concatenate(lines), np.concatenate(columns))
-    pairs = sp.coo_matrix((np.ones(len(joined[0]), dtype=bool), joined), shape=(n_pictures, n_pictures))
-    groups: NDArray[np.int64] = connected_components(pairs, directed=False)[1].astype(np.int64)
-    return groups
+    lit = np.flatnonzero(shrunk.any(axis=1))  # the others correlate with nothing
+    copies = {row: shrunk[row].tobytes() for row in lit}
+    firsts = dict(zip(reversed(copies.values()), reversed(copies), strict=True))  # content -> the first that has it
+    distinct = np.array(sorted(firsts.values()), dtype=np.int64)
+    kept = shrunk[distinct]
+    joined = np.arange(len(distinct))  # the group of each distinct picture so far
+    for start in range(0, len(distinct), _COMPARED):
+        lines, columns = np.nonzero(kept[start : start + _COMPARED] @ kept[start:].T >= least_correlation)
+        lines, columns = (
+            np.concatenate((lines + start, np.arange(len(distinct)))),
+            np.concatenate((columns + start, joined)),
+        )
+        pairs = sp.coo_matrix((np.ones(len(lines), dtype=bool), (lines, columns)), shape=(len(distinct),) * 2)
+        joined = connected_components(pairs, directed=False)[1].astype(np.int64)
+        joined = np.unique(joined, return_index=True)[1][joined]  # named by its first picture
+    groups = np.arange(n_pictures)
+    groups[distinct] = distinct[joined]
+    for row, content in copies.items():
+        groups[row] = groups[firsts[content]]
+    numbered: NDArray[np.int64] = np.unique(groups, return_inverse=True)[1].astype(np.int64)
+    return numbered
 
 
 def shrink_all(take: Take, n_pictures: int) -> NDArray[np.float32]:

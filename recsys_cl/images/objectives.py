@@ -6,7 +6,7 @@
                     text; Radford et al., ICML 2021)
 
 Co-interaction needs no piece of its own: there a picture stands for its item in the towers of the interactions. Near
-duplicates, told by their group, are never negatives of one another.
+duplicates, told by their group, are never negatives of one another. shift: any number, by chance; see `Logits`.
 """
 
 from __future__ import annotations
@@ -19,17 +19,19 @@ from recsys_cl.model.losses import Logits
 from recsys_cl.model.scores import widen_candidates, widen_queries
 
 
-def contrast_views(vectors: Tensor, groups: Tensor, temperature: Tensor, score: str) -> Logits:
+def contrast_views(vectors: Tensor, groups: Tensor, temperature: Tensor, score: str, shift: int = 0) -> Logits:
     """vectors [2b, d]: b pictures in one view, then the same in another; groups [b]: of near-duplicates."""
     places = torch.arange(len(vectors))
     twice = groups.repeat(2)
     partners = (places + len(groups)) % len(vectors)
     positives = torch.zeros(len(vectors), len(vectors), dtype=torch.bool)
     positives[places, partners] = True
-    return _build_logits((vectors, vectors), positives, twice[:, None] == twice, temperature, score)
+    return _build_logits((vectors, vectors), positives, twice[:, None] == twice, temperature, score, shift)
 
 
-def contrast_labels(vectors: Tensor, groups: Tensor, labels: Tensor, temperature: Tensor, score: str) -> Logits | None:
+def contrast_labels(
+    vectors: Tensor, groups: Tensor, labels: Tensor, temperature: Tensor, score: str, shift: int = 0
+) -> Logits | None:
     """As `contrast_views`; labels [b], -1 for a picture without one, which plays no part. None where nobody has a
     partner."""
     known = torch.nonzero(labels.repeat(2) >= 0).squeeze(1)
@@ -39,11 +41,11 @@ def contrast_labels(vectors: Tensor, groups: Tensor, labels: Tensor, temperature
     alike = kinds[:, None] == kinds
     positives = alike & ~torch.eye(len(known), dtype=torch.bool)
     chosen = vectors.index_select(0, known)
-    return _build_logits((chosen, chosen), positives, alike | (twice[:, None] == twice), temperature, score)
+    return _build_logits((chosen, chosen), positives, alike | (twice[:, None] == twice), temperature, score, shift)
 
 
 def contrast_places(
-    vectors: Tensor, groups: Tensor, places: Tensor, known: Tensor, temperature: Tensor
+    vectors: Tensor, groups: Tensor, places: Tensor, known: Tensor, temperature: Tensor, shift: int = 0
 ) -> Logits | None:
     """vectors [2b, d] of pictures against the places [b, d] of their items; known [b]: which items have one. None where
     fewer than two have."""
@@ -55,11 +57,11 @@ def contrast_places(
     positives = own[:, None] == offered
     same = groups[own][:, None] == groups[offered]
     pair = (vectors.index_select(0, asked), places.index_select(0, offered))
-    return _build_logits(pair, positives, same, temperature, "cosine")
+    return _build_logits(pair, positives, same, temperature, "cosine", shift)
 
 
 def _build_logits(
-    pair: tuple[Tensor, Tensor], positives: Tensor, hits: Tensor, temperature: Tensor, score: str
+    pair: tuple[Tensor, Tensor], positives: Tensor, hits: Tensor, temperature: Tensor, score: str, shift: int
 ) -> Logits:
     """pair: queries [q, d], candidates [c, d]; positives [q, c]; hits [q, c]: no negatives. Queries weigh alike."""
     queries, candidates = (normalize(part) if score == "cosine" else part for part in pair)
@@ -75,7 +77,7 @@ def _build_logits(
         weights=1.0 / counts[owners],
         total_weight=float((counts > 0).sum()),
         n_others=(~hits).sum(dim=1),
-        shift=0,
+        shift=shift,
         temperature=temperature,
         columns=columns,
     )

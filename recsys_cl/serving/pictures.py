@@ -22,7 +22,7 @@ class PictureEncoder:
     """
 
     def __init__(self, path: Path, frozen: FrozenModel | None = None) -> None:
-        self._session = _open(path)
+        self._session = _open(path.read_bytes(), path.name)
         self._outputs = [node.name for node in self._session.get_outputs()]
         if self._outputs not in (["query"], ["query", "place"]) or len(self._session.get_inputs()) != 1:
             raise SealError(path.name, f"outputs {self._outputs}", "query, or query and place, of one input")
@@ -49,10 +49,11 @@ class FrozenModel:
     """
 
     def __init__(self, path: Path, mean: tuple[float, ...] = (), std: tuple[float, ...] = ()) -> None:
-        try:
-            self._session = _open(path, count_cores())
-        except SealError as error:
-            raise ConfigError(f"images.onnx is {path}: {error}", "an image model as an ONNX file") from error
+        try:  # from its bytes: weights in another file, which no release would have, are not found so
+            self._session = _open(path.read_bytes(), path.name, count_cores())
+        except (SealError, OSError) as error:
+            expected = "an image model as one ONNX file, its weights in it"
+            raise ConfigError(f"{path} is no frozen image model ({error})", expected, "check images.onnx") from error
         self._mean = np.array(mean or (0.0,), dtype=np.float32)[:, None, None]
         self._std = np.array(std or (1.0,), dtype=np.float32)[:, None, None]
         self.path = path
@@ -76,13 +77,13 @@ class FrozenModel:
         return features.astype(np.float32)
 
 
-def _open(path: Path, n_threads: int = 1) -> Any:
+def _open(model: bytes, name: str, n_threads: int = 1) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = n_threads, 1
     options.log_severity_level = 3
     try:
-        return onnxruntime.InferenceSession(str(path), sess_options=options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        raise SealError(path.name, f"onnxruntime cannot open it ({error})", "an ONNX file") from error
+        return onnxruntime.InferenceSession(model, sess_options=options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises a dozen classes without a common base
+        raise SealError(name, f"onnxruntime cannot open it ({error})", "an ONNX file") from error

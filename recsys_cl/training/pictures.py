@@ -33,6 +33,7 @@ from recsys_cl.training.trainer import build_drawer
 
 _ORDER, _VIEWS = 4, 5  # streams of chance beside those of the batches of users
 _BLOCK = 1024  # pictures read at a time
+_MOST_ITEMS = 8  # of a user in a batch for co_interaction: each is a picture to encode
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def train_pictures(
     """Train as `config.images` says; run: the frozen model where the encoder is `onnx`; key: names this training, of
     whose checkpoint it goes on.
 
-    Cost of a step: 2 × batch_pictures pictures forth and back, and with co_interaction those that its users touch.
+    Cost of a step: 2 × batch_pictures pictures forth and back, and with co_interaction at most some 3 × as many more.
     Raises InputError where co_interaction is wanted and no user holds a pair.
     """
     own = configure_pictures(config)
@@ -99,7 +100,10 @@ def name_pictures(facts: PictureFacts, config: Config) -> str:
 
 
 def configure_pictures(config: Config) -> Config:
-    """The same configuration with the settings of pictures where the towers and the loop look for theirs."""
+    """The same configuration with the settings of pictures where the towers and the loop look for theirs.
+
+    A batch of users touches at most some 3 × batch_pictures pictures; hard negatives are by popularity here.
+    """
     images = config.images
     model = ModelConfig(
         dim=config.model.dim,
@@ -112,6 +116,7 @@ def configure_pictures(config: Config) -> Config:
     )
     training = config.training.model_copy(
         update={
+            "batch_users": min(config.training.batch_users, max(2, images.batch_pictures // _MOST_ITEMS)),
             "epochs": images.epochs,
             "least_steps": images.least_steps,
             "tower_learning_rate": images.learning_rate,
@@ -120,7 +125,14 @@ def configure_pictures(config: Config) -> Config:
             "warmup_share": 0.05,
         }
     )
-    return config.model_copy(update={"model": model, "training": training})
+    sampling = config.sampling.model_copy(
+        update={
+            "n_negatives": min(config.sampling.n_negatives, 2 * images.batch_pictures),
+            "most_items_per_user": min(config.sampling.most_items_per_user, _MOST_ITEMS),
+            "negatives": "popularity" if config.sampling.negatives == "hard" else config.sampling.negatives,
+        }
+    )
+    return config.model_copy(update={"model": model, "training": training, "sampling": sampling})
 
 
 def build_picture_model(facts: PictureFacts, config: Config, run: Run | None = None) -> TwoTowers:
@@ -155,6 +167,7 @@ class _PictureLearner:
         self.model, self.table = model, get_pictures(model)
         self._facts, self._drawer, self._config = facts, drawer, config
         self._groups = torch.from_numpy(facts.groups)
+        self._has_duplicates = len(np.unique(facts.groups)) < facts.n_pictures
         self._order: tuple[int, NDArray[np.int64]] = (-1, np.arange(facts.n_pictures))
 
     @property
@@ -173,18 +186,21 @@ class _PictureLearner:
 
     def compute_loss(self, step: int) -> tuple[Tensor, int]:
         seed = np.random.SeedSequence([self._config.training.seed, _VIEWS, step])
-        self.table.generator.manual_seed(int(seed.generate_state(1)[0]))
+        chance = seed.generate_state(2)
+        self.table.generator.manual_seed(int(chance[0]))
         loss, n_positives = torch.zeros(()), 0
         if self._looks_twice:
-            loss, n_positives = self._look_twice(self._draw(step))
+            loss, n_positives = self._look_twice(self._draw(step), int(chance[1]))
         if self._drawer is not None:
-            batch = mask_duplicates(self._drawer.draw(step), self._facts.groups)
+            batch = self._drawer.draw(step)
+            if self._has_duplicates:
+                batch = mask_duplicates(batch, self._facts.groups)
             logits = self.model.compute_logits(batch, self._config.training.precision)
             loss = loss + self._config.images.co_interaction * compute_loss(logits, self._config.loss)
             n_positives += batch.n_positives
         return loss, n_positives
 
-    def _look_twice(self, rows: NDArray[np.int64]) -> tuple[Tensor, int]:
+    def _look_twice(self, rows: NDArray[np.int64], shift: int) -> tuple[Tensor, int]:
         """The losses of two views of the pictures at rows [b], by weight, and how many positives they have."""
         images, facts, temperature = self._config.images, self._facts, self.model.temperature
         features = self.table.look(np.concatenate((rows, rows)))  # [2b, width]
@@ -193,14 +209,16 @@ class _PictureLearner:
         if images.views or images.labels:
             vectors = self.table.embed(features)
             if images.views:
-                wanted.append((images.views, contrast_views(vectors, groups, temperature, images.score)))
+                wanted.append((images.views, contrast_views(vectors, groups, temperature, images.score, shift)))
             if images.labels and facts.labels is not None:
                 labels = torch.from_numpy(facts.labels[rows])
-                wanted.append((images.labels, contrast_labels(vectors, groups, labels, temperature, images.score)))
+                wanted.append(
+                    (images.labels, contrast_labels(vectors, groups, labels, temperature, images.score, shift))
+                )
         if self.table.place is not None and facts.places is not None:
             places = torch.from_numpy(facts.places[rows])
             known = ~places.isnan().any(dim=1)
-            logits = contrast_places(self.table.place(features), groups, places, known, temperature)
+            logits = contrast_places(self.table.place(features), groups, places, known, temperature, shift)
             wanted.append((images.collaborative, logits))
         loss, n_positives = features.sum() * 0.0, 0
         for weight, logits in wanted:

@@ -21,7 +21,7 @@ from recsys_cl.training.pictures import get_pictures
 
 Inputs = dict[str, tuple[Tensor, int]]
 """Name of an input -> (an example, how many of its leading dimensions may vary)."""
-TOWERS, IMAGE_ENCODER = "towers.safetensors", "image_encoder.onnx"
+TOWERS = "towers.safetensors"
 
 
 def save_towers(model: Model, folder: Path) -> None:
@@ -53,8 +53,8 @@ def save_towers(model: Model, folder: Path) -> None:
     save_weights(model, folder)
 
 
-def save_pictures(model: TwoTowers, folder: Path) -> None:
-    """Write image_encoder.onnx into `folder`: pictures (of a frozen model: its features) in; out come `query`, with
+def save_pictures(model: TwoTowers, path: Path) -> None:
+    """Write the encoder of pictures as ONNX: pictures (of a frozen model: its features) in; out come `query`, with
     which a picture asks for others [n, dim], and `place`, its place among the interactions, where it learned one."""
     model.eval()
     table = get_pictures(model)
@@ -64,7 +64,7 @@ def save_pictures(model: TwoTowers, folder: Path) -> None:
     else:
         example = torch.rand(2, config.channels, config.side, config.side)
     outputs = ["query"] if table.place is None else ["query", "place"]
-    _save_onnx(_PublishedPictures(table, model), {"pictures": (example, 1)}, outputs, folder / IMAGE_ENCODER)
+    _save_onnx(_PublishedPictures(table, model), {"pictures": (example, 1)}, outputs, path)
 
 
 class _PublishedPictures(nn.Module):

@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from recsys_cl.config import Config, apply_settings
 from recsys_cl.image_sections import ImagesConfig
 from recsys_cl.images.encoders import Encoder, Run, build_encoder
+from recsys_cl.publishing.parts import IMAGE_ENCODER
 from recsys_cl.serving.pictures import FrozenModel, PictureEncoder
 from recsys_cl.training.pictures import PictureFacts, build_picture_model, configure_pictures, get_pictures
-from recsys_cl.training.save import IMAGE_ENCODER, save_pictures
+from recsys_cl.training.save import save_pictures
 
 KINDS = ("convnet", "resnet18", "onnx")
 SIDES = (12, 30)  # the second is no multiple of four
-
-
-class _Foreign(nn.Module):
-    """An image model that somebody else has trained: features still spread over places."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.layer = nn.Conv2d(channels, 7, 3, padding=1)
-
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        return self.layer(pictures).relu()
 
 
 @pytest.fixture(params=KINDS)
@@ -42,18 +32,10 @@ def channels(request: pytest.FixtureRequest) -> int:
 
 
 @pytest.fixture
-def frozen(tmp_path: Path, kind: str, channels: int) -> FrozenModel | None:
+def frozen(tmp_path: Path, kind: str, channels: int, write_foreign: Callable[..., None]) -> FrozenModel | None:
     if kind != "onnx":
         return None
-    torch.manual_seed(0)
-    program = torch.onnx.export(
-        _Foreign(channels).eval(),
-        (torch.rand(2, channels, 16, 16),),
-        dynamic_shapes=({0: torch.export.Dim.DYNAMIC, 2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC},),
-        verbose=False,
-    )
-    assert program is not None
-    program.save(str(tmp_path / "foreign.onnx"))
+    write_foreign(tmp_path / "foreign.onnx", channels)
     return FrozenModel(tmp_path / "foreign.onnx", (0.5,) * channels, (0.25,) * channels)
 
 
@@ -108,7 +90,7 @@ def test_the_exported_file_answers_as_the_model(
     places = np.random.default_rng(1).random((n, 6)).astype(np.float32) if with_places else None
     facts = PictureFacts(lambda rows: pixels[rows], n, np.arange(n), places=places)
     model = build_picture_model(facts, config, None if frozen is None else frozen.run).eval()
-    save_pictures(model, tmp_path)
+    save_pictures(model, tmp_path / IMAGE_ENCODER)
     queries, found = PictureEncoder(tmp_path / IMAGE_ENCODER, frozen).encode(pixels)
     table = get_pictures(model)
     vectors = table.read()
