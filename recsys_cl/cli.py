@@ -243,6 +243,82 @@ def releases(*, store: Store = Path("data"), as_json: Json = False) -> None:
 
 
 @app.command
+def rollback(
+    *,
+    store: Store = Path("data"),
+    to: Annotated[
+        str | None, Parameter(help="The release to go back to (default: the one before the live one).")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make an earlier release live again; its answers are those it gave before.
+
+    Example: `recsys-cl rollback --store data`
+    """
+    from recsys_cl.publishing.upkeep import roll_back
+
+    done = roll_back(store, to)
+    _print(as_json, done, f"release {done['to']} is live again, {done['from']} is not; both are kept")
+
+
+@app.command
+def verify(*, store: Store = Path("data"), as_json: Json = False) -> None:
+    """Check every file of every release against its seal; print those that are damaged, by their path inside it.
+
+    Example: `recsys-cl verify --store data`
+
+    Exit code 1 where there is one.
+    """
+    from recsys_cl.publishing.upkeep import dump_damages, verify_store
+    from recsys_cl.summary import describe_damages
+
+    found = verify_store(store)
+    _print(as_json, dump_damages(found), describe_damages(found))
+    if any(found.values()):
+        raise SystemExit(1)
+
+
+@app.command
+def prune(
+    *,
+    store: Store = Path("data"),
+    keep: Annotated[int, Parameter(help="So many of the newest stay.")],
+    as_json: Json = False,
+) -> None:
+    """Delete old releases; never the live one, nor one that a process has open.
+
+    Example: `recsys-cl prune --store data --keep 5`
+    """
+    from recsys_cl.publishing.upkeep import prune_store
+
+    done = prune_store(store, keep)
+    in_use = f"; in use, and kept: {', '.join(done['in_use'])}" if done["in_use"] else ""
+    _print(as_json, done, f"{len(done['deleted'])} releases deleted{in_use}")
+
+
+@app.command
+def diff(
+    release_a: Annotated[str, Parameter(help="A release, by its name.")],
+    release_b: Annotated[str, Parameter(help="Another one of the same store.")],
+    /,
+    *,
+    store: Store = Path("data"),
+    as_json: Json = False,
+) -> None:
+    """Say what differs between two releases: metrics, items gained and lost, neighbors that moved most.
+
+    Example: `recsys-cl diff 20260301T101500Z-0123456789ab 20260302T101500Z-ba9876543210 --store data`
+    """
+    from recsys_cl.publishing.store import find_release
+    from recsys_cl.serving.diff import diff_releases
+    from recsys_cl.serving.lookup import open_release
+    from recsys_cl.summary import describe_diff
+
+    found = diff_releases(*(open_release(find_release(store, name)) for name in (release_a, release_b)))
+    _print(as_json, found, describe_diff(found))
+
+
+@app.command
 def compare(
     run_a: Annotated[str, Parameter(help="An evaluated run, by its id.")],
     run_b: Annotated[str, Parameter(help="Another one of the same store.")],

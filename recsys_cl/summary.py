@@ -12,6 +12,7 @@ import numpy as np
 
 from recsys_cl.evaluation.report_data import describe_difference, list_slices, say
 from recsys_cl.files import read_json
+from recsys_cl.publishing.seal import Damage
 from recsys_cl.publishing.store import find_current
 from recsys_cl.runs import Run
 from recsys_cl.serving.lookup import Release, open_release
@@ -165,6 +166,41 @@ def describe_releases(found: Sequence[dict[str, Any]]) -> str:
         if "broken" in entry:
             rows[-1][2] = f"broken: {entry['broken']}"
     return format_table(rows) if found else "no releases"
+
+
+def describe_damages(found: dict[str, list[Damage]]) -> str:
+    """A line for each file that is not as it was sealed; else how many releases are whole."""
+    lines = [
+        f"{damage.part}: {damage.found}; expected {damage.expected} (release {version})"
+        for version, damages in found.items()
+        for damage in damages
+    ]
+    return "\n".join(lines) if lines else f"{len(found)} releases, each whole"
+
+
+def describe_diff(found: dict[str, Any]) -> str:
+    """What differs between two releases."""
+    rows = [["", found["first"], found["second"]]]
+    for name, values in found["metrics"].items():
+        if name in _SHOWN:
+            rows.append([name, *("–" if value is None else f"{value:.4f}" for value in values)])
+    counts = found["n_items"]
+    rows.append(["items", f"{counts['first']:,}", f"{counts['second']:,}"])
+    lines = [format_table(rows)]
+    for what in ("gained", "lost"):
+        named = ", ".join(_show(item_id) for item_id in found[what])
+        lines.append(
+            f"items {what}: {counts[what]:,}"
+            + (f" ({named}{', …' if counts[what] > len(found[what]) else ''})" if named else "")
+        )
+    if found["churn"] is not None:
+        lines.append(
+            f"neighbors changed: {found['churn']:.1%} of the top 10, over {found['n_compared']:,} items; most for"
+        )
+        lines += [
+            f"  {_show(moved['item_id'])}: {moved['changed']:.0%}" for moved in found["moved"] if moved["changed"]
+        ]
+    return "\n".join(lines)
 
 
 def describe_comparison(first: str, second: str, found: dict[str, Any]) -> str:

@@ -19,6 +19,7 @@ from typing import Any
 
 from recsys_cl.errors import SealError, StoreError
 from recsys_cl.files import TEMPORARY, hash_file, sync_path, sync_tree
+from recsys_cl.publishing.audit import write_audit
 from recsys_cl.publishing.gate import enforce_gate
 from recsys_cl.publishing.manifest import MANIFEST, FileSeal, GateResult, ImageFacts, Manifest, name_version
 from recsys_cl.publishing.parts import ReleaseParts, check_contents, describe_arrays, read_parts, write_parts
@@ -61,6 +62,8 @@ def publish_release(parts: ReleaseParts, facts: ReleaseFacts, store: Path, wait_
             with _make_staging(releases) as staging:
                 version = _stage(staging, parts, facts, parent)
                 _make_live(staging, releases, version)
+            with contextlib.suppress(OSError):  # it is live, whether or not there is room for a line that says so
+                write_audit(store, "publish", parent, version, run=facts.run_id, forced=facts.forced)
     except OSError as error:
         raise StoreError(
             f"nothing was published into {store} ({error.strerror or error})",
@@ -145,29 +148,43 @@ def _describe(staging: Path, parts: ReleaseParts, facts: ReleaseFacts, parent: s
     )
 
 
-def _make_live(staging: Path, releases: Path, version: str) -> None:
-    """Rename the staged folder, then replace CURRENT; undo the first where the second fails."""
-    folder = releases / version
+def move_current(releases: Path, version: str) -> None:
+    """Make a release that lies in `releases` the live one, in one atomic step. Raises OSError; what was live stays so,
+    unless the last flush alone failed."""
     handle, name = tempfile.mkstemp(prefix=TEMPORARY, suffix=f"-{CURRENT}", dir=releases)
     pointer = Path(name)
-    moved = False
     try:
         with os.fdopen(handle, "w", encoding="ascii") as file:
             file.write(version)
         pointer.chmod(0o644)
         sync_path(pointer)
+        pointer.replace(releases / CURRENT)
+        sync_path(releases)
+    finally:
+        pointer.unlink(missing_ok=True)
+
+
+def _make_live(staging: Path, releases: Path, version: str) -> None:
+    """Rename the staged folder, then replace CURRENT; undo the first where the second fails."""
+    folder = releases / version
+    moved = False
+    try:
         staging.rename(folder)
         moved = True
         sync_path(releases)
-        pointer.replace(releases / CURRENT)
-        sync_path(releases)
+        move_current(releases, version)
     except BaseException:
         # Once CURRENT names the folder it is live, even if the last flush failed.
-        if moved and pointer.exists():
+        if moved and _read_pointer(releases) != version:
             folder.rename(staging)
         raise
-    finally:
-        pointer.unlink(missing_ok=True)
+
+
+def _read_pointer(releases: Path) -> str | None:
+    try:
+        return (releases / CURRENT).read_text(encoding="ascii", errors="replace")
+    except FileNotFoundError:
+        return None
 
 
 def _explain(error: OSError) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
@@ -88,6 +90,39 @@ def find_damages(folder: Path, manifest: Manifest, hashes: bool) -> list[Damage]
                 damage for damage in pool.map(lambda n: _check_hash(folder, n, manifest.files[n]), whole) if damage
             ]
     return sorted(damages, key=lambda damage: damage.part)
+
+
+class Hold:
+    """A release that is in use: nobody prunes it, until this is closed, or forgotten, or the process ends."""
+
+    def __init__(self, folder: Path) -> None:
+        self._handle = os.open(folder / MANIFEST, os.O_RDONLY | os.O_CLOEXEC)
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(self._handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+    def close(self) -> None:
+        """Let go."""
+        handle, self._handle = self._handle, -1
+        if handle >= 0:
+            os.close(handle)
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def is_open(folder: Path) -> bool:
+    """Whether a process holds this release."""
+    try:
+        handle = os.open(folder / MANIFEST, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:  # without a manifest nobody can have opened it
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
 
 
 def _check_hash(folder: Path, name: str, seal: FileSeal) -> Damage | None:

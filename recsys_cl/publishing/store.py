@@ -79,6 +79,19 @@ def list_versions(store: Path) -> list[str]:
     return sorted(path.name for path in find_releases(store).iterdir() if is_version(path.name) and _is_folder(path))
 
 
+def find_release(store: Path, version: str) -> Path:
+    """The folder of a release, by its name. Raises StoreError where the store has none of that name."""
+    known = list_versions(store)
+    if version not in known:
+        raise StoreError(f"there is no release {version!r} in {store}", "one that it has", name_some(known))
+    return store / RELEASES / version
+
+
+def name_some(versions: list[str]) -> str:
+    """The newest of them, for a remedy."""
+    return f"there are: {', '.join(versions[-5:]) or 'none'}"
+
+
 @contextlib.contextmanager
 def lock_store(store: Path, wait_seconds: float = 60.0) -> Iterator[Path]:
     """Hold the store alone, making it if need be, rid of what killed processes left; gives the folder of releases.

@@ -23,7 +23,7 @@ from recsys_cl.evaluation.topk import Neighbors
 from recsys_cl.ids import IdMap
 from recsys_cl.publishing.manifest import MANIFEST, Manifest, is_version
 from recsys_cl.publishing.parts import QUERY_TOWER, USER_ID, ReleaseParts, read_parts
-from recsys_cl.publishing.seal import check_seal
+from recsys_cl.publishing.seal import Hold, check_seal
 from recsys_cl.publishing.store import find_releases, read_current
 from recsys_cl.serving.frames import Frame, Ids, give_frame, read_frame, read_ids
 from recsys_cl.serving.search import search_unseen
@@ -54,17 +54,19 @@ def open_release(path: str | Path) -> Release:
     else:
         folder = find_releases(path) / read_current(path)
     manifest = check_seal(folder)
-    return Release(folder, manifest, read_parts(folder, manifest))
+    hold = Hold(folder)
+    return Release(folder, manifest, read_parts(folder, manifest), hold)
 
 
 @dataclass(frozen=True)
 class Release:
     """An open release. `neighbors` and `recommend` take and return frames; `answer_…` answer for one, as JSON values;
-    `encode_…` and `search` work on rows."""
+    `encode_…` and `search` work on rows. hold: while it lives, no process prunes the release."""
 
     folder: Path
     manifest: Manifest
     parts: ReleaseParts
+    hold: Hold = field(repr=False, compare=False)
     _towers: dict[str, QueryTower] = field(default_factory=dict, repr=False, compare=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 

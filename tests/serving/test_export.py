@@ -49,7 +49,8 @@ def test_exported_recommendations_are_those_of_lookup(release: Release, tmp_path
 def test_exported_neighbors_are_those_of_lookup(release: Release, tmp_path: Path) -> None:
     export_neighbors(release, tmp_path / "n.parquet", 5)
     frame = pl.read_parquet(tmp_path / "n.parquet")
-    assert frame.columns == ["item_id", "neighbor_id", "score", "rank", "release"]
+    assert frame.columns == ["item_id", "neighbor_id", "score", "rank", "space", "release"]
+    assert frame["space"].cast(pl.String).unique().to_list() == ["behavior"]
     expected = release.neighbors(release.parts.catalog.items.to_series(), k=5)
     assert frame["item_id"].to_list() == expected["item_id"].to_list()  # type: ignore[union-attr]
     assert frame["neighbor_id"].to_list() == expected["neighbor_id"].to_list()  # type: ignore[union-attr]
