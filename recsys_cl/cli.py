@@ -297,6 +297,31 @@ def prune(
 
 
 @app.command
+def rebuild(
+    release: Annotated[str, Parameter(help="A release, by its name.")],
+    /,
+    *,
+    store: Store = Path("data"),
+    as_json: Json = False,
+) -> None:
+    """Train anew as a release records it, and say whether every vector is the same, bit for bit, or what has changed.
+
+    Example: `recsys-cl rebuild 20260301T101500Z-0123456789ab --store data`
+
+    Nothing is published. Exit code 1 where the vectors are not the same.
+    """
+    from recsys_cl.progress import show_progress
+    from recsys_cl.rebuilding import rebuild as rebuild_release
+    from recsys_cl.summary import describe_rebuilt
+
+    with show_progress() as progress:
+        found = rebuild_release(store, release, progress).dump()
+    _print(as_json, found, describe_rebuilt(found))
+    if not found["same"]:
+        raise SystemExit(1)
+
+
+@app.command
 def diff(
     release_a: Annotated[str, Parameter(help="A release, by its name.")],
     release_b: Annotated[str, Parameter(help="Another one of the same store.")],

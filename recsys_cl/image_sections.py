@@ -46,7 +46,7 @@ class ImagesConfig(Section):
     score: Literal["cosine", "euclidean"] = Field("cosine", description="As model.score, of pictures.")
     temperature: float = Field(0.5, ge=0.001, le=10, description="Divisor of the score of pictures.")
     epochs: Count = Field(30, description="Passes over the pictures.")
-    least_steps: int = Field(600, ge=0, description="Few pictures are passed over more often, until so many steps.")
+    least_steps: int = Field(300, ge=0, description="Few pictures are passed over more often, until so many steps.")
     batch_pictures: Annotated[int, Field(ge=2)] = Field(256, description="Pictures of a batch, each in two views.")
     learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(0.002, description="Greatest step size of the encoder.")
     weight_decay: Annotated[float, Field(ge=0, le=1)] = Field(0.0001, description="Decoupled weight decay a step.")

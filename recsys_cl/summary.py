@@ -168,6 +168,16 @@ def describe_releases(found: Sequence[dict[str, Any]]) -> str:
     return format_table(rows) if found else "no releases"
 
 
+def describe_rebuilt(found: dict[str, Any]) -> str:
+    """Whether a release could be made again."""
+    if found["changed"]:
+        head = f"release {found['release']} cannot be rebuilt, for what it was made from has changed:"
+        return "\n".join([head, *(f"  {line}" for line in found["changed"])])
+    if found["differing"]:
+        return f"release {found['release']} came out otherwise: {', '.join(found['differing'])}"
+    return f"release {found['release']}: the same vectors, bit for bit"
+
+
 def describe_damages(found: dict[str, list[Damage]]) -> str:
     """A line for each file that is not as it was sealed; else how many releases are whole."""
     lines = [

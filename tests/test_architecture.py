@@ -43,6 +43,7 @@ TOP = [
     "comparing",
     "reporting",
     "pipeline",
+    "rebuilding",
     "library",
     "benchmark",
     "summary",
