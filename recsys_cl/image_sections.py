@@ -74,7 +74,9 @@ class ImagesConfig(Section):
 
     @model_validator(mode="after")
     def _check_objectives(self) -> Self:
-        """What would teach nothing, or needs what is not given."""
+        """What would teach nothing, or needs what is not given; a section that is off may be incomplete."""
+        if not self.enabled:
+            return self
         if self.encoder == "onnx" and not self.onnx:
             raise ValueError("images.encoder is onnx, but images.onnx names no file")
         if self.labels and not self.label_column:

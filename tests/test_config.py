@@ -48,6 +48,11 @@ OTHER: dict[tuple[str, str], Any] = {
     ("evaluation", "ks"): (3, 30),
     ("index", "kind"): "hnsw",
     ("export", "what"): ("neighbors", "recommendations"),
+    ("images", "channels"): 1,
+    ("images", "encoder"): "resnet18",
+    ("images", "onnx_mean"): (0.5, 0.25, 0.125),
+    ("images", "onnx_std"): (0.5,),
+    ("images", "score"): "euclidean",
 }
 
 

@@ -16,7 +16,7 @@ from recsys_cl.runs import STAGES, Run, create_run, open_run, reconfigure
 
 def make(store: Path, *settings: str, done: int = 0) -> Run:
     run = create_run(store, apply_settings(Config(), ["ingest.log=a.csv", *settings]))
-    for stage in STAGES[:done]:
+    for stage in run.stages[:done]:
         run.finish(stage, 1.0)
     return run
 
@@ -33,7 +33,7 @@ def test_runs_of_one_second_have_names_of_their_own(tmp_path: Path) -> None:
 def test_the_newest_unfinished_run_is_found_even_within_a_second(tmp_path: Path) -> None:
     runs = [make(tmp_path, f"training.seed={number % 5}") for number in range(24)]
     for run in reversed(runs):
-        for stage in STAGES:
+        for stage in run.stages:
             assert open_run(tmp_path).run_id == run.run_id
             run.finish(stage, 1.0)
     with pytest.raises(StoreError, match=r"every run in .* has been published"):
@@ -50,7 +50,7 @@ def test_what_a_run_was_told_comes_back(tmp_path: Path) -> None:
 
 
 def test_stages_are_done_once_finished_and_later_ones_no_more(tmp_path: Path) -> None:
-    run = make(tmp_path, done=4)
+    run = make(tmp_path, "images.enabled=true", done=5)
     assert list(run.read_stages()) == sorted(STAGES)
     for place, stage in reversed(list(enumerate(STAGES))):
         run.finish(stage, 2.0)
@@ -66,6 +66,8 @@ def test_stages_are_done_once_finished_and_later_ones_no_more(tmp_path: Path) ->
         ("publishing.store=/elsewhere", 4),
         ("index.kind=hnsw", 3),
         ("publishing.least_users=1", 3),
+        ("images.enabled=true", 3),
+        ("images.side=64", 3),
         ("evaluation.ks=[3]", 2),
         ("training.seed=1", 1),
         ("model.dim=9", 1),
@@ -76,7 +78,7 @@ def test_stages_are_done_once_finished_and_later_ones_no_more(tmp_path: Path) ->
 def test_another_setting_keeps_the_stages_that_do_not_look_at_it(tmp_path: Path, setting: str, kept: int) -> None:
     run = make(tmp_path, done=4)
     changed = reconfigure(run, apply_settings(run.config, [setting]))
-    assert set(changed.read_stages()) == set(STAGES[:kept])
+    assert set(changed.read_stages()) == set(run.stages[:kept])
     assert changed.store == tmp_path
     assert open_run(tmp_path, run.run_id).config.model_copy(update={"publishing": None}) == changed.config.model_copy(
         update={"publishing": None}

@@ -161,12 +161,17 @@ def test_what_looks_like_a_users_item_is_no_negative(positives: str) -> None:
     assert describe_hits(mask_duplicates(batch, np.arange(N))) == before
 
 
-def test_what_teaches_nothing_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"^images\.views, co_interaction and labels"):
-        apply_settings(Config(), ["images.views=0"])
-    with pytest.raises(ConfigError, match="label_column"):
-        apply_settings(Config(), ["images.labels=1"])
-    with pytest.raises(ConfigError, match="names no file"):
-        apply_settings(Config(), ["images.encoder=onnx"])
-    with pytest.raises(ConfigError, match="onnx_mean has 2 values for 3 channels"):
-        apply_settings(Config(), ["images.onnx_mean=[0.5,0.5]"])
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("images.views=0", r"^images\.views, co_interaction and labels are all 0"),
+        ("images.labels=1", "label_column names no attribute"),
+        ("images.encoder=onnx", "names no file"),
+        ("images.onnx_mean=[0.5,0.5]", "onnx_mean has 2 values for 3 channels"),
+        ("images.onnx_std=[0.5,0.5,0.0]", "above 0"),
+    ],
+)
+def test_what_teaches_nothing_or_is_incomplete_is_refused_where_pictures_are_on(setting: str, words: str) -> None:
+    apply_settings(Config(), [setting])
+    with pytest.raises(ConfigError, match=words):
+        apply_settings(Config(), [setting, "images.enabled=true"])
