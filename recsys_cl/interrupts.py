@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from types import FrameType
 
 from recsys_cl.errors import InterruptedRunError
-from recsys_cl.runs import STAGES, Run
+from recsys_cl.runs import Run
 
 
 class _Watch:
@@ -64,6 +64,6 @@ def _watch() -> Iterator[_Watch]:
 
 def _explain(run: Run) -> InterruptedRunError:
     stages = run.read_stages()
-    stage = next((stage for stage in STAGES if stage not in stages), "")
+    stage = next((stage for stage in run.stages if stage not in stages), "")
     where = f" in {stage}" if stage else ""
     return InterruptedRunError(f"interrupted{where}", remedy=f"go on with: {run.resume_command}")

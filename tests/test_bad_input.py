@@ -224,7 +224,7 @@ def test_what_is_missing_on_the_command_line_is_named(refuse: Callable[..., str]
     expect(refuse("run", *store), ["no log to read", "--log PATH"])
     expect(refuse("run", tmp_path / "none.toml", *store), [f"no configuration at {tmp_path / 'none.toml'}", "init"])
     expect(refuse("nonsense"), ["nonsense", "similar"])
-    expect(refuse("similar", *store), ["similar", "argument"])
+    expect(refuse("similar", *store), ["either an item_id or --image FILE"])
     expect(refuse("export", "neighbors", *store), ["--out"])
     expect(refuse("export", "everything", *store, "--out", "x.parquet"), ["everything", "recommendations"])
     expect(refuse("similar", "i1", *store, "-k", "ten"), ["-k", "ten"])
