@@ -96,18 +96,34 @@ def read_parts(data: Path, work: Path, config: ImagesConfig, progress: Progress)
                 archive.extractall(folder, filter="data")
         except (tarfile.TarError, OSError, EOFError) as error:
             raise InputError(f"{data} cannot be unpacked ({error})", "a tar file of pictures") from error
-    found = sorted(path.parent for path in folder.rglob("train") if path.is_dir()) if folder.is_dir() else []
-    if not found:
-        raise InputError(f"{data} holds no folder train", "train/<label>/ and test/<label>/ with pictures")
-    names = sorted(path.name for path in (found[0] / "train").iterdir() if path.is_dir())
+    names, listed = list_files(data, folder)
     parts = {}
-    for part in ("train", "test"):
-        files = [(path, code) for code, name in enumerate(names) for path in sorted((found[0] / part / name).glob("*"))]
+    for part, files in listed.items():
         if not files:
-            raise InputError(f"{data} holds no pictures in {part}/<label>/", f"labels {', '.join(names)}")
+            raise InputError(f"{data} holds no pictures for {part}", f"some of each label: {', '.join(names)}")
         pictures = cache_pictures([path for path, _ in files], work / part, config.side, config.channels, progress)
         parts[part] = Part(pictures, np.array([code for _, code in files])[pictures.kept])
     return parts, names
+
+
+def list_files(data: Path, folder: Path) -> tuple[list[str], dict[str, list[tuple[Path, int]]]]:
+    """Names of the labels, and for both parts the files with the places of their labels. A folder of labels alone is
+    parted by chance: a fifth of its pictures is the test."""
+    found = sorted(path.parent for path in folder.rglob("train") if path.is_dir()) if folder.is_dir() else []
+    roots = {part: found[0] / part for part in ("train", "test")} if found else {"train": folder}
+    names = sorted(path.name for path in roots["train"].iterdir() if path.is_dir()) if roots["train"].is_dir() else []
+    if len(names) < 2:
+        raise InputError(f"{data} holds {len(names)} labels", "<label>/… or train/<label>/… and test/<label>/…")
+    listed = {
+        part: [(path, code) for code, name in enumerate(names) for path in sorted((root / name).glob("*"))]
+        for part, root in roots.items()
+    }
+    if not found:
+        files = listed["train"]
+        order = np.random.default_rng(0).permutation(len(files))
+        cut = len(files) // 5
+        listed = {"train": [files[i] for i in sorted(order[cut:])], "test": [files[i] for i in sorted(order[:cut])]}
+    return names, listed
 
 
 def measure(train: Part, test: Part, n_kinds: int, config: Config, progress: Progress) -> dict[str, Any]:

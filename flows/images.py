@@ -39,13 +39,26 @@ def run_images(config: str, store: str | None = None, force: str | None = None) 
 
 @app.default
 def main(
-    config: Annotated[Path, Parameter(help="TOML file.")], *, store: MaybeStore = None, force: Force = None
+    config: Annotated[Path, Parameter(help="TOML file.")],
+    *,
+    store: MaybeStore = None,
+    force: Force = None,
+    cron: Annotated[
+        str | None, Parameter(help="Stay, and do so at these times: minute hour day month weekday.")
+    ] = None,
 ) -> None:
-    """Train on the pictures of the newest published run, publish it again, and print what came out.
+    """Train on the pictures of the live release's run, publish it again, and print what came out.
 
     Example: `python -m flows.images data/sample/config.toml --store data`
+
+    With --cron as a schedule of a Prefect server (PREFECT_API_URL), for as long as this process lives:
+    `python -m flows.images data/sample/config.toml --cron "30 3 * * *"`
     """
     load_config(config)  # a mistake in it is told before a server is started
+    if cron is not None:
+        parameters = {"config": str(config.resolve()), "store": None if store is None else str(store.resolve())}
+        tasks.serve(run_images, cron, parameters | {"force": force})
+        return
     tasks.print_outcome(run_images(str(config), None if store is None else str(store), force, return_state=True))
 
 

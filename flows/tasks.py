@@ -13,10 +13,13 @@ from typing import Any
 from prefect import get_run_logger, task
 from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State, TaskRun
+from prefect.client.schemas.schedules import CronSchedule
+from prefect.flows import Flow
+from prefect.settings import PREFECT_API_URL
 from prefect.tasks import Task
 
 from recsys_cl import pipeline
-from recsys_cl.errors import RecsysError, UnreachableError
+from recsys_cl.errors import ConfigError, RecsysError, UnreachableError
 from recsys_cl.files import LEFTOVER_HOURS, read_json, remove_leftovers
 from recsys_cl.progress import LineProgress
 from recsys_cl.runs import open_run
@@ -73,3 +76,21 @@ def print_outcome(done: State[Any]) -> None:
     """Print what came out of a flow that gave the store and the id of its run; raises why it failed."""
     place, run_id = done.result()
     print(describe_outcome(pipeline.open_outcome(open_run(Path(place), run_id))))
+
+
+def serve(flow: Flow[..., Any], cron: str, parameters: dict[str, Any]) -> None:
+    """Run a flow at the times of `cron` until this process is ended; one run at a time.
+
+    Raises ConfigError where `cron` is no schedule, or no Prefect server is named to keep it.
+    """
+    if not PREFECT_API_URL.value():
+        raise ConfigError(
+            "no Prefect server is named, and the embedded one keeps no schedules",
+            "PREFECT_API_URL",
+            "start one with: prefect server start; then: export PREFECT_API_URL=http://127.0.0.1:4200/api",
+        )
+    try:
+        CronSchedule(cron=cron)
+    except ValueError:
+        raise ConfigError(f"--cron is {cron!r}", "minute hour day month weekday, such as '30 3 * * *'") from None
+    flow.serve(name=flow.name, cron=cron, parameters=parameters, limit=1)

@@ -92,7 +92,7 @@ def evaluate_cold(
     fitted = fit_plan(train, config, before.plan, Place(progress).name("cold items"))
     hooks = Hooks(progress=progress)
     places = find_places(fitted, train)
-    alone = apply_settings(config, ["images.collaborative=0"])
+    alone = apply_settings(config, ["images.collaborative=0", *(["images.views=1"] if images.places_alone else [])])
     trained = train_pictures(pictured.describe(train, None), alone, run, hooks)
     lists = _search_alike(pictured, trained, cold, train)
     if images.collaborative:

@@ -72,6 +72,11 @@ class ImagesConfig(Section):
         description="Share of the items that the evaluation takes out of the log, to be found by picture. 0: none.",
     )
 
+    @property
+    def places_alone(self) -> bool:
+        """Whether pictures learn nothing but where their items lie: then that is how they are alike, too."""
+        return not (self.views or self.co_interaction or self.labels)
+
     @model_validator(mode="after")
     def _check_objectives(self) -> Self:
         """What would teach nothing, or needs what is not given; a section that is off may be incomplete."""
@@ -81,10 +86,10 @@ class ImagesConfig(Section):
             raise ValueError("images.encoder is onnx, but images.onnx names no file")
         if self.labels and not self.label_column:
             raise ValueError(f"images.labels is {self.labels:g}, but images.label_column names no attribute")
-        if not (self.views or self.co_interaction or self.labels):
-            raise ValueError(
-                "images.views, co_interaction and labels are all 0: nothing tells which pictures are alike"
-            )
+        if not any(getattr(self, name) for name in OBJECTIVES):
+            raise ValueError(f"images.{', '.join(OBJECTIVES)} are all 0: there is nothing to learn")
+        if self.places_alone and self.score != "cosine":
+            raise ValueError("images.collaborative is the only objective, which needs images.score=cosine")
         for name, values in (("onnx_mean", self.onnx_mean), ("onnx_std", self.onnx_std)):
             if values and len(values) != self.channels:
                 raise ValueError(f"images.{name} has {len(values)} values for {self.channels} channels")

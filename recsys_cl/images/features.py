@@ -40,10 +40,19 @@ class PictureTable(nn.Module):
         super().__init__()
         self._take, self._n_rows, self.config = take, n_rows, config
         self.encoder = encoder
-        self.embed = build_head(encoder.width, dims[0], generator)
+        self._embed = None if config.places_alone else build_head(encoder.width, dims[0], generator)
         self.place = None if dims[1] is None else build_head(encoder.width, dims[1], generator)
+        assert self._embed is not None or self.place is not None, "a picture learns something"
         self.generator = torch.Generator()
         self.seconds = 0.0
+
+    @property
+    def embed(self) -> nn.Module:
+        """The head that gives vectors for the score of pictures: its own, or that of the places where pictures learn
+        nothing else."""
+        head = self.place if self._embed is None else self._embed
+        assert head is not None
+        return head
 
     def gather(self, rows: Tensor) -> Tensor:
         """Vectors [n, dim] of the pictures at rows [n], for the score of pictures."""

@@ -85,7 +85,13 @@ def test_the_exported_file_answers_as_the_model(
 ) -> None:
     side, n = 12, 5
     pixels = np.random.default_rng(0).integers(0, 256, (n, channels, side, side), dtype=np.uint8)
-    settings = [f"images.encoder={kind}", "images.onnx=given", f"images.channels={channels}", f"images.side={side}"]
+    settings = [
+        "images.collaborative=1",
+        f"images.encoder={kind}",
+        "images.onnx=given",
+        f"images.channels={channels}",
+        f"images.side={side}",
+    ]
     config = configure_pictures(apply_settings(Config(), [*settings, f"images.score={score}", "model.dim=10"]))
     places = np.random.default_rng(1).random((n, 6)).astype(np.float32) if with_places else None
     facts = PictureFacts(lambda rows: pixels[rows], n, np.arange(n), places=places)

@@ -90,6 +90,12 @@ def test_a_picture_is_placed_where_its_kind_lies_also_that_of_an_unknown_item() 
     assert (places[:, :N_KINDS].argmax(axis=1) == KINDS[::8]).mean() > 0.9
 
 
+def test_where_places_are_all_that_is_learned_they_tell_what_is_alike() -> None:
+    facts = draw_facts()
+    trained = train_pictures(facts, apply_settings(Config(), [*SMALL, "images.collaborative=1"]))
+    assert measure_purity(encode_candidates(trained.model)) > 0.8
+
+
 def settings_of_all() -> list[str]:
     weights = ["views", "co_interaction", "collaborative", "labels"]
     return [*SMALL, *(f"images.{name}=0.5" for name in weights), "images.label_column=kind", "images.least_steps=12"]
@@ -164,7 +170,8 @@ def test_what_looks_like_a_users_item_is_no_negative(positives: str) -> None:
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
-        ("images.views=0", r"^images\.views, co_interaction and labels are all 0"),
+        ("images.collaborative=0", r"^images\.views, co_interaction, collaborative, labels are all 0"),
+        ("images.score=euclidean", r"needs images\.score=cosine"),
         ("images.labels=1", "label_column names no attribute"),
         ("images.encoder=onnx", "names no file"),
         ("images.onnx_mean=[0.5,0.5]", "onnx_mean has 2 values for 3 channels"),
@@ -172,6 +179,7 @@ def test_what_looks_like_a_users_item_is_no_negative(positives: str) -> None:
     ],
 )
 def test_what_teaches_nothing_or_is_incomplete_is_refused_where_pictures_are_on(setting: str, words: str) -> None:
-    apply_settings(Config(), [setting])
+    more = ["images.views=0"] if "collaborative" in setting or "score" in setting else []
+    apply_settings(Config(), [setting, *more])
     with pytest.raises(ConfigError, match=words):
-        apply_settings(Config(), [setting, "images.enabled=true"])
+        apply_settings(Config(), [setting, *more, "images.enabled=true"])
