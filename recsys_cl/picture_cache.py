@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import math
 import os
 import time
 import zlib
@@ -17,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import polars as pl
@@ -79,8 +80,8 @@ def cache_pictures(
         whole = {path: known for path, known in former.known.items() if _is_whole(known, stamps.get(path), former)}
         fresh = [path for path in stamps if path not in whole]
         if fresh or len(whole) != len(former.known) or former.pixels is None:
-            with write_folder(folder) as temporary:
-                made = _Writer(temporary, (len(whole) + len(fresh), channels, side, side))
+            with write_folder(folder) as temporary, (temporary / _PIXELS).open("wb") as file:
+                made = _Writer(temporary, file, (len(whole) + len(fresh), channels, side, side))
                 made.copy(former, whole)
                 made.decode(fresh, progress)
                 made.finish(stamps)
@@ -120,12 +121,13 @@ class _Former:
 
 
 class _Writer:
-    """Fills a new folder, line after line."""
+    """Fills a new folder, line after line. Not through a mapping: there a full disk is a signal, and no error."""
 
-    def __init__(self, folder: Path, shape: tuple[int, ...]) -> None:
-        self._folder, self._n = folder, 0
-        self._pixels = np.lib.format.open_memmap(folder / _PIXELS, mode="w+", dtype=np.uint8, shape=shape)
+    def __init__(self, folder: Path, file: BinaryIO, shape: tuple[int, ...]) -> None:
+        self._folder, self._file, self._shape, self._n = folder, file, shape, 0
         self._known: dict[Path, _Line] = {}
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
 
     def copy(self, former: _Former, whole: dict[Path, _Line]) -> None:
         """Take over lines whose checksum was found true, and refusals."""
@@ -137,7 +139,7 @@ class _Writer:
 
     def decode(self, paths: Sequence[Path], progress: Progress) -> None:
         """Decode these files on all cores."""
-        channels, side = self._pixels.shape[1:3]
+        channels, side = self._shape[1:3]
         n_refused = 0
 
         def read(path: Path) -> NDArray[np.uint8] | PictureError:
@@ -158,8 +160,10 @@ class _Writer:
                 progress("pictures", start + len(block), len(paths), f"{n_refused:,} refused")
 
     def finish(self, stamps: dict[Path, _Stamp]) -> None:
-        """Write what is known of the lines."""
-        self._pixels.flush()
+        """Write zeros for the lines of refused files, and what is known of all."""
+        blank = bytes(math.prod(self._shape[1:]))
+        for _ in range(self._n, self._shape[0]):
+            self._file.write(blank)
         lines = [
             {_PATH: str(path)} | known | dict(zip(_STAMP, stamps[path], strict=True))
             for path, known in self._known.items()
@@ -170,8 +174,9 @@ class _Writer:
         write_arrow(self._folder / _KNOWN, frame.to_arrow(compat_level=pl.CompatLevel.oldest()))
 
     def _put(self, path: Path, picture: NDArray[np.uint8]) -> None:
-        self._pixels[self._n] = picture
-        self._known[path] = _describe(self._n, zlib.crc32(picture.tobytes()))
+        data = picture.tobytes()
+        self._file.write(data)
+        self._known[path] = _describe(self._n, zlib.crc32(data))
         self._n += 1
 
 

@@ -43,7 +43,7 @@ from recsys_cl.interactions.table import Interactions
 from recsys_cl.interrupts import hold_run
 from recsys_cl.progress import Progress, report_nothing
 from recsys_cl.publishing.gate import Gain, GateFacts, check_finite, check_gate, measure_vectors
-from recsys_cl.publishing.parts import GIVEN_FILES, QUERY_TOWER, ReleaseParts
+from recsys_cl.publishing.parts import GIVEN_FILES, QUERY_TOWER, ImageParts, ReleaseParts
 from recsys_cl.publishing.release import ReleaseFacts, publish_release
 from recsys_cl.reporting import write_reports
 from recsys_cl.runs import Run
@@ -217,23 +217,13 @@ def _publish(run: Run, progress: Progress, force: str | None) -> None:
     seen = interactions.to_bags()
     progress("publish", 0, 3, "building the index")
     index, index_facts = build_index(candidates, config.index)
-    ann_recall = _judge_index(run, index, tables)
     popularity_dim = config.model.dim - 1
-    images = read_image_parts(folder, config) if config.images.enabled else None
+    images, image_facts = read_image_parts(folder, config) if config.images.enabled else (None, None)
     progress("publish", 1, 3, "writing the report")
     evaluation = Evaluation.load(read_json(folder / "evaluation.json"))
-    health = {"item vectors": candidates, "user vectors": queries}
-    if images is not None:
-        health["picture vectors"] = images[0].vectors
-        asked = images[0].queries
-        ann_recall = min(
-            ann_recall, measure_ann_recall(images[0].index, images[0].vectors, asked, seed=config.training.seed)
-        )
-    measured_health = {name: measure_vectors(vectors, popularity_dim) for name, vectors in health.items()}
-    facts = GateFacts(measured_health, ann_recall, _judge_gain(evaluation))
+    facts = _gather_facts(run, index, tables, images, evaluation)
     reasons = check_gate(facts, config.publishing)
-    measured, image_parts = (index_facts, facts, reasons), None if images is None else images[0]
-    write_reports(run, catalog, (candidates, tables["bags"]), seen, measured, image_parts)
+    write_reports(run, catalog, (candidates, tables["bags"]), seen, (index_facts, facts, reasons), images)
     here = ("evaluation.json", "report.html", "model_card.md")
     parts = ReleaseParts(
         catalog=catalog,
@@ -245,7 +235,7 @@ def _publish(run: Run, progress: Progress, force: str | None) -> None:
         index=index,
         files={name: (folder if name in here else folder / "published") / name for name in GIVEN_FILES},
         user_attributes=_join_users(interactions, folder / "users.parquet"),
-        images=image_parts,
+        images=images,
     )
     ingest = read_json(folder / "ingest.json")
     progress("publish", 2, 3, "sealing the release")
@@ -260,16 +250,16 @@ def _publish(run: Run, progress: Progress, force: str | None) -> None:
             n_events=interactions.n_events,
             popularity_dim=popularity_dim,
             **read_json(folder / "train.json")["query_tower"],
-            ann_recall=ann_recall,
+            ann_recall=facts.ann_recall,
             metrics={name: figure["value"] for name, figure in evaluation.metrics["model"].items()},
             gate_reasons=reasons,
             forced=force,
-            images=None if images is None else images[1],
+            images=image_facts,
         ),
         run.store,
     )
     size = measure_folder(run.store / "releases" / release)
-    write_json(folder / "release.json", {"release": release, "ann_recall": ann_recall, "size_bytes": size})
+    write_json(folder / "release.json", {"release": release, "ann_recall": facts.ann_recall, "size_bytes": size})
     progress("publish", 3, 3, release)
 
 
@@ -309,6 +299,20 @@ def _judge_index(run: Run, index: Index, tables: dict[str, NDArray[np.float32]])
     drawn = np.random.default_rng(seed).permutation(len(bags))[:_N_JUDGED_QUERIES]
     asked = (tables["queries"], tower.encode_items(drawn, bags, dim - 1))
     return min(measure_ann_recall(index, tables["candidates"], queries, seed=seed) for queries in asked)
+
+
+def _gather_facts(
+    run: Run, index: Index, tables: dict[str, NDArray[np.float32]], images: ImageParts | None, evaluation: Evaluation
+) -> GateFacts:
+    """What the gate judges, of pictures too where there are any; ann_recall: the lowest of all."""
+    shown = {"item vectors": tables["candidates"], "user vectors": tables["queries"]}
+    ann_recall = _judge_index(run, index, tables)
+    if images is not None:
+        shown["picture vectors"] = images.vectors
+        seed = run.config.training.seed
+        ann_recall = min(ann_recall, measure_ann_recall(images.index, images.vectors, images.queries, seed=seed))
+    health = {name: measure_vectors(vectors, run.config.model.dim - 1) for name, vectors in shown.items()}
+    return GateFacts(health, ann_recall, _judge_gain(evaluation))
 
 
 def _judge_gain(evaluation: Evaluation) -> Gain:

@@ -16,7 +16,7 @@ import numpy as np
 
 from recsys_cl.config import Config, build_config
 from recsys_cl.errors import StoreError
-from recsys_cl.files import TEMPORARY, read_json
+from recsys_cl.files import LEFTOVER_HOURS, TEMPORARY, read_json, remove_leftovers
 from recsys_cl.pipeline import run_stage
 from recsys_cl.progress import Progress, report_nothing
 from recsys_cl.publishing.manifest import Manifest
@@ -63,6 +63,7 @@ def rebuild(store: Path, name: str, progress: Progress = report_nothing) -> Rebu
             f"release {name} was made from a log that is not recorded",
             "a log in files, or in a database whose URL has no password (`${NAME}` is read from the environment)",
         )
+    remove_leftovers(store, LEFTOVER_HOURS)
     work = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=store))
     try:
         return _rebuild(store, folder, manifest, config, work, progress)

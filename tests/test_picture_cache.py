@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -190,3 +194,34 @@ def test_an_error_tells_its_reason(tmp_path: Path) -> None:
     with pytest.raises(PictureError) as caught:
         read_picture(tmp_path / "none.png", 16, 3)
     assert caught.value.reason == "missing"
+
+
+FILL = """
+import sys
+from pathlib import Path
+from recsys_cl.picture_cache import cache_pictures
+paths = sorted(Path(sys.argv[2]).iterdir())
+n = cache_pictures(paths[:1], Path(sys.argv[1]), 64, 3).n_decoded
+try:
+    cache_pictures(paths, Path(sys.argv[1]), 64, 3)
+except OSError as error:
+    again = cache_pictures(paths[:1], Path(sys.argv[1]), 64, 3)
+    print(n, error.errno, again.n_decoded, len(list(Path(sys.argv[1]).glob(".partial-*"))))
+"""
+
+
+def test_a_full_disk_is_an_error_and_what_was_decoded_stays(tmp_path: Path) -> None:
+    """A real small disk: pixels that were written through a mapping would end the process with a signal."""
+    if os.geteuid() != 0 or shutil.which("unshare") is None:
+        pytest.skip("needs root and unshare to mount a small disk")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "disk").mkdir()
+    for n in range(20):
+        draw(n).save(tmp_path / "in" / f"p{n:02d}.png")
+    mount = 'mount -t tmpfs -o size=128k tmpfs "$0" || exit 77; exec "$@"'
+    child = [sys.executable, "-c", FILL, str(tmp_path / "disk"), str(tmp_path / "in")]
+    command = ["unshare", "-m", "sh", "-c", mount, str(tmp_path / "disk"), *child]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    if done.returncode == 77:
+        pytest.skip(f"cannot mount here: {done.stderr.strip()}")
+    assert done.stdout == f"1 {errno.ENOSPC} 0 0\n", done.stderr

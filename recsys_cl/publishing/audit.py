@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,14 @@ from typing import Any
 AUDIT = "audit.jsonl"
 
 
-def write_audit(store: Path, action: str, before: str | None, after: str | None, **more: Any) -> None:
+def write_audit(
+    store: Path, action: str, before: str | None, after: str | None, more: Mapping[str, Any] | None = None
+) -> None:
     """Add one line, flushed. Raises OSError where the disk refuses."""
     line = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "action": action, "from": before, "to": after}
     handle = os.open(store / AUDIT, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     try:
-        os.write(handle, (json.dumps(line | more) + "\n").encode())
+        os.write(handle, (json.dumps({**line, **(more or {})}) + "\n").encode())
         os.fsync(handle)
     finally:
         os.close(handle)

@@ -63,7 +63,7 @@ def publish_release(parts: ReleaseParts, facts: ReleaseFacts, store: Path, wait_
                 version = _stage(staging, parts, facts, parent)
                 _make_live(staging, releases, version)
             with contextlib.suppress(OSError):  # it is live, whether or not there is room for a line that says so
-                write_audit(store, "publish", parent, version, run=facts.run_id, forced=facts.forced)
+                write_audit(store, "publish", parent, version, {"run": facts.run_id, "forced": facts.forced})
     except OSError as error:
         raise StoreError(
             f"nothing was published into {store} ({error.strerror or error})",
