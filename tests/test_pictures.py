@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from PIL import EpsImagePlugin, Image
 
 from recsys_cl import pictures
-from recsys_cl.errors import InputError
-from recsys_cl.pictures import make_thumbnail
+from recsys_cl.errors import InputError, PictureError
+from recsys_cl.pictures import make_thumbnail, read_picture
 
 SIDE = 48
 RAMP = np.linspace(0, 255, SIDE).astype(np.uint8)
@@ -178,5 +178,23 @@ def test_damaged_bytes_give_a_picture_or_one_clear_error(tmp_path: Path, form: s
         for _ in range(chance.randint(1, 6)):
             data[chance.randrange(min(len(data), 300))] = chance.randrange(256)
         (tmp_path / "p").write_bytes(data)
-        with contextlib.suppress(InputError):
-            make_thumbnail(tmp_path / "p", SIDE)
+        with contextlib.suppress(PictureError):
+            assert shrink(tmp_path / "p").ndim == 3
+        with contextlib.suppress(PictureError):
+            assert read_picture(tmp_path / "p", 16, 3).shape == (3, 16, 16)
+
+
+@pytest.mark.parametrize(("mode", "form"), [("L", "PNG"), ("1", "PNG"), ("P", "PNG"), ("CMYK", "JPEG"), ("P", "GIF")])
+@pytest.mark.parametrize("size", [SIDE, 8])
+def test_for_training_every_mode_comes_out_as_it_looks_too(tmp_path: Path, mode: str, form: str, size: int) -> None:
+    large = draw().resize((400, 400)).convert(mode)
+    large.save(tmp_path / "p", form)
+    expected = large.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
+    assert_alike(read_picture(tmp_path / "p", size, 3).transpose(1, 2, 0).astype(np.int64), expected)
+
+
+def test_for_training_sixteen_bits_are_scaled_too(tmp_path: Path) -> None:
+    gray = np.linspace(0, 65_535, SIDE * SIDE).reshape(SIDE, SIDE).astype(np.uint16)
+    Image.fromarray(gray).save(tmp_path / "p.png")
+    found = read_picture(tmp_path / "p.png", SIDE, 1)[0].astype(np.int64)
+    assert np.abs(found - (gray >> 8)).max() <= 1
