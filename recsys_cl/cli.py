@@ -161,9 +161,9 @@ def agreement(
 
     Without an item: pairs that look alike and behave differently, and pictures that are near-duplicates.
     """
+    from recsys_cl.picture_summary import describe_both, describe_contrasts
     from recsys_cl.serving.image_lookup import describe_agreement, list_contrasts
     from recsys_cl.serving.lookup import open_release
-    from recsys_cl.summary import describe_both, describe_contrasts
 
     release = open_release(store)
     if item_id is not None:
@@ -236,7 +236,7 @@ def releases(*, store: Store = Path("data"), as_json: Json = False) -> None:
     Example: `recsys-cl releases --store data --json`
     """
     from recsys_cl.publishing.release import list_releases
-    from recsys_cl.summary import describe_releases
+    from recsys_cl.release_summary import describe_releases
 
     found = list_releases(store)
     _print(as_json, found, describe_releases(found))
@@ -270,7 +270,7 @@ def verify(*, store: Store = Path("data"), as_json: Json = False) -> None:
     Exit code 1 where there is one.
     """
     from recsys_cl.publishing.upkeep import dump_damages, verify_store
-    from recsys_cl.summary import describe_damages
+    from recsys_cl.release_summary import describe_damages
 
     found = verify_store(store)
     _print(as_json, dump_damages(found), describe_damages(found))
@@ -312,7 +312,7 @@ def rebuild(
     """
     from recsys_cl.progress import show_progress
     from recsys_cl.rebuilding import rebuild as rebuild_release
-    from recsys_cl.summary import describe_rebuilt
+    from recsys_cl.release_summary import describe_rebuilt
 
     with show_progress() as progress:
         found = rebuild_release(store, release, progress).dump()
@@ -335,9 +335,9 @@ def diff(
     Example: `recsys-cl diff 20260301T101500Z-0123456789ab 20260302T101500Z-ba9876543210 --store data`
     """
     from recsys_cl.publishing.store import find_release
+    from recsys_cl.release_summary import describe_diff
     from recsys_cl.serving.diff import diff_releases
     from recsys_cl.serving.lookup import open_release
-    from recsys_cl.summary import describe_diff
 
     found = diff_releases(*(open_release(find_release(store, name)) for name in (release_a, release_b)))
     _print(as_json, found, describe_diff(found))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
@@ -12,15 +11,15 @@ import numpy as np
 
 from recsys_cl.evaluation.report_data import describe_difference, list_slices, say
 from recsys_cl.files import read_json
-from recsys_cl.publishing.seal import Damage
+from recsys_cl.picture_summary import describe_images
 from recsys_cl.publishing.store import find_current
 from recsys_cl.runs import Run
 from recsys_cl.serving.lookup import Release, open_release
+from recsys_cl.texts import SHOWN, format_table, indent, show_figure, show_text
 
 if TYPE_CHECKING:  # a lookup prints its answers with this module, and needs no pipeline
     from recsys_cl.pipeline import Outcome
 
-_SHOWN = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
 _BEYOND = ("coverage", "novelty", "diversity", "popularity_share")
 _TITLES = {"model": "model", "popularity": "popularity", "item_knn": "item-kNN"}
 _MOST_SHOWN = 20  # of the lengths of lists that were judged, the greatest up to this one is shown
@@ -77,140 +76,26 @@ def describe_metrics(evaluation: dict[str, Any]) -> str:
 def build_metric_rows(evaluation: dict[str, Any]) -> list[dict[str, str]]:
     """A row for the model, each baseline and each paired difference; its cells are texts with intervals."""
     metrics = evaluation["metrics"]
-    shown = [name for name in _SHOWN if name in metrics["model"]] or list(metrics["model"])[:4]
+    shown = [name for name in SHOWN if name in metrics["model"]] or list(metrics["model"])[:4]
     rows = []
     for name, title in _TITLES.items():
-        rows.append({"": title} | {metric: _show_figure(metrics[name][metric]) for metric in shown})
+        rows.append({"": title} | {metric: show_figure(metrics[name][metric]) for metric in shown})
     for name, title in (("popularity", "model − popularity"), ("item_knn", "model − item-kNN")):
         figures = evaluation["differences"][name]
-        rows.append({"": title} | {m: _show_figure(figures[m], "+") if m in figures else "" for m in shown})
+        rows.append({"": title} | {m: show_figure(figures[m], "+") if m in figures else "" for m in shown})
     return rows
 
 
 def describe_answers(answers: Sequence[dict[str, Any]]) -> str:
     """Neighbors or recommendations as a table; which space answered, where that is not behavior."""
     rows = [["rank", "score", "item_id", "title"]]
-    rows += [[str(a["rank"]), f"{a['score']:.4f}", _show(a["item_id"]), _show(a.get("title", ""))] for a in answers]
+    rows += [
+        [str(a["rank"]), f"{a['score']:.4f}", show_text(a["item_id"]), show_text(a.get("title", ""))] for a in answers
+    ]
     table = format_table(rows if any("title" in a for a in answers) else [row[:3] for row in rows])
     notes = {"image": "by picture", "behavior_by_image": "placed among the interactions by its picture: no events yet"}
     note = notes.get(answers[0].get("space", "")) if answers else None
     return table if note is None else f"{note}\n{table}"
-
-
-def describe_both(found: dict[str, Any]) -> str:
-    """Neighbors by behavior and by picture, side by side; those in both are marked."""
-    shared = set(found["shared"])
-    rows = [["rank", "by behavior", "", "by picture", ""]]
-    for one, other in itertools.zip_longest(found["behavior"], found["image"]):
-        cells = []
-        for answer in (one, other):
-            if answer is None:
-                cells += ["", ""]
-                continue
-            mark = "*" if answer["item_id"] in shared else ""
-            cells += [f"{_show(answer['item_id'])}{mark}", _show(answer.get("title", ""))]
-        rows.append([str(len(rows)), *cells])
-    return f"{format_table(rows)}\n{len(shared)} in both (*)"
-
-
-def describe_contrasts(found: dict[str, Any], k: int) -> str:
-    """The first k pairs that look alike and behave differently, and the first k groups of near-duplicates."""
-    rows = [["item_id", "other_id", "by picture", "by behavior"]]
-    for pair in found["alike_but_different"][:k]:
-        ids = [_show(pair["item_id"]), _show(pair["other_id"])]
-        rows.append([*ids, f"{pair['by_picture']:.3f}", f"{pair['by_behavior']:.3f}"])
-    groups = [", ".join(_show(item_id) for item_id in group[:8]) for group in found["near_duplicates"][:k]]
-    lines = ["look alike, behave differently (cosines)", _indent(format_table(rows))]
-    lines += [f"near-duplicate pictures: {found['n_near_duplicates']:,}", *(f"  {group}" for group in groups)]
-    return "\n".join(lines)
-
-
-def describe_images(found: dict[str, Any]) -> str:
-    """What the stage of pictures did, and how new items fare by their picture."""
-    refused = sum(found["refused"].values())
-    lines = [f"{found['n_pictures']:,} pictures, {found['n_new_items']:,} of items without events, {refused:,} refused"]
-    lines += [f"  refused, {reason}: {count:,}" for reason, count in found["refused"].items()]
-    pace = f"{found['trained_per_second']:,.0f} views/s, {found['waiting_share']:.1%} of the time waiting for pixels"
-    lines.append(f"training: {found['train_seconds']:.0f} s, {pace}")
-    labels = found["labels"]
-    if labels is not None:
-        figures = f"kNN {labels['knn']:.4f}, linear probe {labels['linear_probe']:.4f}"
-        lines.append(
-            f"{labels['n_kinds']} labels told from pictures: {figures} ({labels['n_labeled']:,} of five folds)"
-        )
-    cold = found["cold_items"]
-    if "reason" in cold:
-        return "\n".join([*lines, f"new items: not judged ({cold['reason']})"])
-    names = {"model": "by the place of its picture", "pictures_alone": "pictures alone", "raw_pixels": "raw pixels"}
-    names["popularity"] = "popularity"
-    metrics = list(cold["metrics"]["model"])
-    rows = [[f"true neighbors of {cold['n_cold']} new items", *metrics]]
-    for name, title in names.items():
-        rows.append([title, *(_show_figure(cold["metrics"][name][metric]) for metric in metrics)])
-    for name, difference in cold["differences"].items():
-        rows.append([f"model − {names[name]}", *(_show_figure(difference[metric], "+") for metric in metrics)])
-    users = cold["users"]
-    told = []
-    if users:
-        shares = f"{users['recall@20']:.4f} by pictures alone, {users['recall@20_by_chance']:.4f} by chance"
-        told = [f"recall@20 of what {users['n_users']:,.0f} users touched later: {shares}"]
-    return "\n".join([*lines, format_table(rows), *told])
-
-
-def describe_releases(found: Sequence[dict[str, Any]]) -> str:
-    """One line a release, the live one marked."""
-    rows = [["", "release", "created", *_SHOWN]]
-    for entry in found:
-        figures = [f"{entry['metrics'][m]:.4f}" if m in entry["metrics"] else "" for m in _SHOWN]
-        rows.append(["live" if entry["live"] else "", entry["release"], entry["created"] or "", *figures])
-        if "broken" in entry:
-            rows[-1][2] = f"broken: {entry['broken']}"
-    return format_table(rows) if found else "no releases"
-
-
-def describe_rebuilt(found: dict[str, Any]) -> str:
-    """Whether a release could be made again."""
-    if found["changed"]:
-        head = f"release {found['release']} cannot be rebuilt, for what it was made from has changed:"
-        return "\n".join([head, *(f"  {line}" for line in found["changed"])])
-    if found["differing"]:
-        return f"release {found['release']} came out otherwise: {', '.join(found['differing'])}"
-    return f"release {found['release']}: the same vectors, bit for bit"
-
-
-def describe_damages(found: dict[str, list[Damage]]) -> str:
-    """A line for each file that is not as it was sealed; else how many releases are whole."""
-    lines = [
-        f"{damage.part}: {damage.found}; expected {damage.expected} (release {version})"
-        for version, damages in found.items()
-        for damage in damages
-    ]
-    return "\n".join(lines) if lines else f"{len(found)} releases, each whole"
-
-
-def describe_diff(found: dict[str, Any]) -> str:
-    """What differs between two releases."""
-    rows = [["", found["first"], found["second"]]]
-    for name, values in found["metrics"].items():
-        if name in _SHOWN:
-            rows.append([name, *("–" if value is None else f"{value:.4f}" for value in values)])
-    counts = found["n_items"]
-    rows.append(["items", f"{counts['first']:,}", f"{counts['second']:,}"])
-    lines = [format_table(rows)]
-    for what in ("gained", "lost"):
-        named = ", ".join(_show(item_id) for item_id in found[what])
-        lines.append(
-            f"items {what}: {counts[what]:,}"
-            + (f" ({named}{', …' if counts[what] > len(found[what]) else ''})" if named else "")
-        )
-    if found["churn"] is not None:
-        lines.append(
-            f"neighbors changed: {found['churn']:.1%} of the top 10, over {found['n_compared']:,} items; most for"
-        )
-        lines += [
-            f"  {_show(moved['item_id'])}: {moved['changed']:.0%}" for moved in found["moved"] if moved["changed"]
-        ]
-    return "\n".join(lines)
 
 
 def describe_comparison(first: str, second: str, found: dict[str, Any]) -> str:
@@ -228,7 +113,7 @@ def describe_comparison(first: str, second: str, found: dict[str, Any]) -> str:
     sentences = []
     for metric, figures in found["metrics"].items():
         values = figures["first"], figures["second"]
-        rows.append([metric, *(f"{value:.4f}" for value in values), _show_figure(figures["difference"], "+")])
+        rows.append([metric, *(f"{value:.4f}" for value in values), show_figure(figures["difference"], "+")])
         sentences.append(describe_difference(("the first", "the second"), metric, values, figures["difference"]))
     return "\n".join([*lines, format_table(rows), "", *sentences])
 
@@ -262,14 +147,6 @@ def describe_benchmark(figures: dict[str, Any]) -> str:
     )
 
 
-def format_table(rows: Sequence[Sequence[str]]) -> str:
-    """Columns padded to their widest cell; the last one is left as it is."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
-
-
 def _describe_ingest(report: dict[str, Any], folder: Path) -> str:
     lines = [f"rows read {report['n_read']:,}, kept {report['n_kept']:,}, refused {sum(report['refused'].values()):,}"]
     lines += [f"  refused, {reason}: {count:,}" for reason, count in sorted(report["refused"].items())]
@@ -299,7 +176,7 @@ def _describe_slices(evaluation: dict[str, Any], k: int) -> str:
     rows = [[f"recall@{k} of", "users", "held-out", "model", "item-kNN"]]
     for label, found in list_slices(evaluation):
         models = [found["metrics"][model] for model in ("model", "item_knn")] if found["n_users"] else []
-        figures = [_show_figure(figures[f"recall@{k}"]) for figures in models]
+        figures = [show_figure(figures[f"recall@{k}"]) for figures in models]
         rows.append([label, f"{found['n_users']:,}", f"{found['n_targets']:,}", *(figures or ["–", "–"])])
     return format_table(rows) if len(rows) > 1 else ""
 
@@ -322,14 +199,16 @@ def _describe_examples(release: Release) -> list[str]:
         item = release.parts.catalog.describe(int(row))
         k = min(_N_NEIGHBORS, len(release.parts.catalog) - 1)
         answers = describe_answers(release.answer_similar(item["item_id"], k)) if k else "no other item"
-        texts.append(f"neighbors of {_show(item['item_id'])}{_show_title(item)}\n{_indent(answers)}")
+        texts.append(f"neighbors of {show_text(item['item_id'])}{_show_title(item)}\n{indent(answers)}")
     sizes = release.parts.seen.sizes
     user = int(np.argsort(sizes, kind="stable")[len(sizes) // 2])
     user_id = release.parts.users.get_id(user)
     k = min(5, len(release.parts.catalog) - int(sizes[user]))
     if k > 0:
         answers = describe_answers(release.answer_user(user_id, k))
-        texts.append(f"recommendations for user {_show(user_id)}, who touched {sizes[user]} items\n{_indent(answers)}")
+        texts.append(
+            f"recommendations for user {show_text(user_id)}, who touched {sizes[user]} items\n{indent(answers)}"
+        )
     return texts
 
 
@@ -347,19 +226,5 @@ def _describe_next(outcome: Outcome, release: Release) -> str:
     )
 
 
-def _show_figure(figure: dict[str, float | None], sign: str = "") -> str:
-    value = f"{figure['value']:{sign}.4f}"
-    return value if figure["low"] is None else f"{value} [{figure['low']:{sign}.4f}, {figure['high']:{sign}.4f}]"
-
-
 def _show_title(item: dict[str, Any]) -> str:
-    return f" ({_show(item['title'])})" if "title" in item else ""
-
-
-def _show(text: str) -> str:
-    """A text of the log on one line: what would move the cursor or color the terminal is escaped."""
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
-
-
-def _indent(text: str) -> str:
-    return "\n".join(f"  {line}" for line in text.splitlines())
+    return f" ({show_text(item['title'])})" if "title" in item else ""

@@ -1,0 +1,65 @@
+"""What a person reads of releases: comes in what upkeep found, goes out text for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from recsys_cl.publishing.seal import Damage
+from recsys_cl.texts import SHOWN, format_table, show_text
+
+
+def describe_releases(found: Sequence[dict[str, Any]]) -> str:
+    """One line a release, the live one marked."""
+    rows = [["", "release", "created", *SHOWN]]
+    for entry in found:
+        figures = [f"{entry['metrics'][m]:.4f}" if m in entry["metrics"] else "" for m in SHOWN]
+        rows.append(["live" if entry["live"] else "", entry["release"], entry["created"] or "", *figures])
+        if "broken" in entry:
+            rows[-1][2] = f"broken: {entry['broken']}"
+    return format_table(rows) if found else "no releases"
+
+
+def describe_damages(found: dict[str, list[Damage]]) -> str:
+    """A line for each file that is not as it was sealed; else how many releases are whole."""
+    lines = [
+        f"{damage.part}: {damage.found}; expected {damage.expected} (release {version})"
+        for version, damages in found.items()
+        for damage in damages
+    ]
+    return "\n".join(lines) if lines else f"{len(found)} releases, each whole"
+
+
+def describe_rebuilt(found: dict[str, Any]) -> str:
+    """Whether a release could be made again."""
+    if found["changed"]:
+        head = f"release {found['release']} cannot be rebuilt, for what it was made from has changed:"
+        return "\n".join([head, *(f"  {line}" for line in found["changed"])])
+    if found["differing"]:
+        return f"release {found['release']} came out otherwise: {', '.join(found['differing'])}"
+    return f"release {found['release']}: the same vectors, bit for bit"
+
+
+def describe_diff(found: dict[str, Any]) -> str:
+    """What differs between two releases."""
+    rows = [["", found["first"], found["second"]]]
+    for name, values in found["metrics"].items():
+        if name in SHOWN:
+            rows.append([name, *("–" if value is None else f"{value:.4f}" for value in values)])
+    counts = found["n_items"]
+    rows.append(["items", f"{counts['first']:,}", f"{counts['second']:,}"])
+    lines = [format_table(rows)]
+    for what in ("gained", "lost"):
+        named = ", ".join(show_text(item_id) for item_id in found[what])
+        lines.append(
+            f"items {what}: {counts[what]:,}"
+            + (f" ({named}{', …' if counts[what] > len(found[what]) else ''})" if named else "")
+        )
+    if found["churn"] is not None:
+        lines.append(
+            f"neighbors changed: {found['churn']:.1%} of the top 10, over {found['n_compared']:,} items; most for"
+        )
+        lines += [
+            f"  {show_text(moved['item_id'])}: {moved['changed']:.0%}" for moved in found["moved"] if moved["changed"]
+        ]
+    return "\n".join(lines)
