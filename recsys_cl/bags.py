@@ -57,6 +57,10 @@ class Bags:
         places = expand_ranges(starts, sizes)
         return Bags(np.concatenate(([0], np.cumsum(sizes))), self.item_rows[places], self.weights[places])
 
+    def number_pairs(self, n_items: int) -> NDArray[np.int64]:
+        """One number for each (bag, item) of n_items [n], in order of the bags: bag * n_items + item."""
+        return np.repeat(np.arange(len(self), dtype=np.int64) * n_items, self.sizes) + self.item_rows
+
     def keep_last(self, most: int) -> Bags:
         """The last `most` items of each bag."""
         sizes = self.sizes

@@ -8,7 +8,8 @@
     │   ├── PictureError        … a file that is no picture, or one that is refused
     │   ├── UnknownIdError      … an item_id or user_id that the release does not hold
     │   └── StoreError          … a store, run or release that is missing or cannot be read
-    │       └── SealError       … a release whose parts do not belong together
+    │       ├── SealError       … a release whose parts do not belong together
+    │       └── MovedError      … a store in which another release went live meanwhile
     ├── MissingExtraError       the command needs an extra that is not installed        (exit 2)
     ├── RefusedError            a gate, an audit, a data contract or `verify` said no   (exit 1)
     └── InterruptedRunError     somebody pressed ctrl-C                                 (exit 130)
@@ -75,6 +76,18 @@ class SealError(StoreError):
     def __init__(self, part: str, found: str, expected: str, remedy: str = "") -> None:
         self.part = part
         super().__init__(f"{part}: {found}", expected, remedy)
+
+
+class MovedError(StoreError):
+    """While a release was compared with the live one, another went live."""
+
+    def __init__(self, store: object, live: str | None, beside: str | None) -> None:
+        self.live, self.beside = live, beside
+        super().__init__(
+            f"{live or 'no release'} is live in {store} by now",
+            f"{beside or 'none'}, beside which this one was judged",
+            "nothing was published; try again when the other publisher has finished",
+        )
 
 
 class MissingExtraError(RecsysError):

@@ -5,13 +5,15 @@
                published fit (every kept event), same settings and number of steps
     evaluate   evaluated fit + test events → metrics beside baselines, and the figures of each user
     images     where enabled: pictures of the items → an encoder, vectors, and how new items fare by picture
-    publish    published fit → index → gate → sealed release → CURRENT
+    publish    published fit → onto the live release's space → index → gate, beside the live one → sealed release →
+               CURRENT
 
 Each stage reads what the one before wrote into the run's folder: an interrupted run goes on where it stopped.
 """
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import time
 from collections.abc import Callable
@@ -20,36 +22,32 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from recsys_cl.catalog import Catalog, join_attributes
 from recsys_cl.comparing import PER_USER
 from recsys_cl.embeddings import EmbeddingTable
-from recsys_cl.errors import ConfigError, StoreError
+from recsys_cl.errors import ConfigError, MovedError, StoreError
 from recsys_cl.evaluation.evaluate import Evaluation, evaluate
 from recsys_cl.evaluation.targets import check_judged
 from recsys_cl.files import TEMPORARY, measure_folder, read_json, write_file, write_json
-from recsys_cl.image_parts import read_image_parts
+from recsys_cl.gating import Live, gather_facts, open_live, read_evaluated
+from recsys_cl.image_parts import SETTLED, read_image_parts
 from recsys_cl.index.build import build_index
-from recsys_cl.index.recall import measure_ann_recall
-from recsys_cl.index.structure import Index
 from recsys_cl.interactions.attributes import read_items
 from recsys_cl.interactions.ingest import Ingested, ingest_log
 from recsys_cl.interactions.split import Split, align, check_audit, split_interactions
 from recsys_cl.interactions.table import Interactions
 from recsys_cl.interrupts import hold_run
 from recsys_cl.progress import Progress, report_nothing
-from recsys_cl.publishing.gate import Gain, GateFacts, check_finite, check_gate, measure_vectors
-from recsys_cl.publishing.parts import GIVEN_FILES, QUERY_TOWER, ImageParts, ReleaseParts
+from recsys_cl.publishing.gate import check_finite, check_gate
+from recsys_cl.publishing.manifest import GateResult
+from recsys_cl.publishing.parts import GIVEN_FILES, ReleaseParts
 from recsys_cl.publishing.release import ReleaseFacts, publish_release
 from recsys_cl.reporting import write_reports
 from recsys_cl.runs import Run
-from recsys_cl.serving.towers import QueryTower
-
-GATE_K = 20
+from recsys_cl.settling import read_tables, settle
 
 
 @dataclass(frozen=True)
@@ -208,36 +206,51 @@ def _images(run: Run, progress: Progress) -> None:
 
 
 def _publish(run: Run, progress: Progress, force: str | None) -> None:
+    for left in range(_MOST_COMPARED, 0, -1):
+        try:
+            _publish_beside(open_live(run.store), run, progress, force)
+            return
+        except MovedError:  # another publisher was faster: judge again, beside what is live now
+            if left == 1:
+                raise
+
+
+def _publish_beside(live: Live, run: Run, progress: Progress, force: str | None) -> None:
     folder, config = run.folder, run.config
     interactions = Interactions.read(folder / "interactions")
-    tables = {name: EmbeddingTable.read(folder / "published" / f"{name}.npy", "query").vectors for name in _TABLES}
-    candidates, queries = tables["candidates"], tables["queries"]
-    check_finite({"item vectors": candidates, "user vectors": queries, "bag vectors": tables["bags"]})
-    catalog = Catalog.build(interactions.items, _read_frame(folder / "items.parquet"))
-    seen = interactions.to_bags()
-    progress("publish", 0, 3, "building the index")
-    index, index_facts = build_index(candidates, config.index)
-    popularity_dim = config.model.dim - 1
-    images, image_facts = read_image_parts(folder, config) if config.images.enabled else (None, None)
-    progress("publish", 1, 3, "writing the report")
-    evaluation = Evaluation.load(read_json(folder / "evaluation.json"))
-    facts = _gather_facts(run, index, tables, images, evaluation)
-    reasons = check_gate(facts, config.publishing)
-    write_reports(run, catalog, (candidates, tables["bags"]), seen, (index_facts, facts, reasons), images)
+    tables = read_tables(folder / "published")
+    check_finite({_SHOWN[name]: vectors for name, vectors in tables.items()})
+    split = _split(run, interactions)
+    progress("publish", 0, 3, "rotating onto the live release, and building the index")
+    settled = settle(folder / "published", folder / SETTLED, interactions.items, live.release, config.training.seed)
+    index, _ = build_index(settled.candidates, config.index)
+    images, image_facts = None, None
+    if config.images.enabled:
+        live_images = None if live.release is None else live.release.parts.images
+        images, image_facts = read_image_parts(folder, config, settled.rotation, live_images)
     here = ("evaluation.json", "report.html", "model_card.md")
     parts = ReleaseParts(
-        catalog=catalog,
+        catalog=Catalog.build(interactions.items, _read_frame(folder / "items.parquet")),
         users=interactions.users,
-        item_vectors=candidates,
-        bag_vectors=tables["bags"],
-        user_vectors=queries,
-        seen=seen,
+        item_vectors=settled.candidates,
+        bag_vectors=settled.bags,
+        user_vectors=settled.queries,
+        seen=interactions.to_bags(),
+        evaluated=read_evaluated(folder, interactions, split),
+        rotation=settled.rotation,
         index=index,
-        files={name: (folder if name in here else folder / "published") / name for name in GIVEN_FILES},
+        files={name: (folder if name in here else folder / "published") / name for name in GIVEN_FILES}
+        | dict(settled.towers),
         user_attributes=_join_users(interactions, folder / "users.parquet"),
         images=images,
     )
-    ingest = read_json(folder / "ingest.json")
+    progress("publish", 1, 3, "beside the live release; writing the report")
+    evaluation = Evaluation.load(read_json(folder / "evaluation.json"))
+    facts = gather_facts(run, parts, settled, (split, evaluation, live))
+    beside = None if facts.beside is None else facts.beside.dump()
+    reasons = tuple(check_gate(facts, config.publishing))
+    gate = GateResult(reasons=reasons, forced=force, beside=beside, alone=facts.alone)
+    write_reports(run, parts, facts, gate)
     progress("publish", 2, 3, "sealing the release")
     release = publish_release(
         parts,
@@ -246,25 +259,28 @@ def _publish(run: Run, progress: Progress, force: str | None) -> None:
             code_version=version("recsys_cl"),
             config=config.dump(),
             config_fingerprint=config.fingerprint,
-            data_fingerprint=ingest["fingerprint"],
+            data_fingerprint=read_json(folder / "ingest.json")["fingerprint"],
             n_events=interactions.n_events,
-            popularity_dim=popularity_dim,
+            popularity_dim=config.model.dim - 1,
             **read_json(folder / "train.json")["query_tower"],
             ann_recall=facts.ann_recall,
             metrics={name: figure["value"] for name, figure in evaluation.metrics["model"].items()},
-            gate_reasons=reasons,
-            forced=force,
+            gate=gate,
+            cut=split.cut if interactions.timed else None,
+            drift=settled.drift,
             images=image_facts,
         ),
         run.store,
+        beside=live.name,
     )
     size = measure_folder(run.store / "releases" / release)
     write_json(folder / "release.json", {"release": release, "ann_recall": facts.ann_recall, "size_bytes": size})
+    shutil.rmtree(folder / SETTLED, ignore_errors=True)
     progress("publish", 3, 3, release)
 
 
-_TABLES = ("queries", "candidates", "bags")
-_N_JUDGED_QUERIES = 1_000  # items whose neighbors are asked for, to judge the index
+_SHOWN = {"candidates": "item vectors", "queries": "user vectors", "bags": "bag vectors"}
+_MOST_COMPARED = 3  # with how many live releases a candidate is compared, where others publish meanwhile
 # A given test file is read as it is: the rules that judge a whole log would judge a part of one here.
 _TEST_LOG: dict[str, Any] = {
     "items": "",
@@ -290,40 +306,6 @@ def _split(run: Run, interactions: Interactions) -> Split:
         found = ingest_log(given, run.config.images, Path(work) / "raw", Path(work), check_enough=False)
         train, test = align(interactions, found.interactions)
         return split_interactions(train, config, seed, test)
-
-
-def _judge_index(run: Run, index: Index, tables: dict[str, NDArray[np.float32]]) -> float:
-    """ann_recall@10, the lower of two: for users, and for items that ask for their neighbors as in lookup."""
-    seed, dim, bags = run.config.training.seed, run.config.model.dim, tables["bags"]
-    tower = QueryTower(run.folder / "published" / QUERY_TOWER, bags.shape[1], dim)
-    drawn = np.random.default_rng(seed).permutation(len(bags))[:_N_JUDGED_QUERIES]
-    asked = (tables["queries"], tower.encode_items(drawn, bags, dim - 1))
-    return min(measure_ann_recall(index, tables["candidates"], queries, seed=seed) for queries in asked)
-
-
-def _gather_facts(
-    run: Run, index: Index, tables: dict[str, NDArray[np.float32]], images: ImageParts | None, evaluation: Evaluation
-) -> GateFacts:
-    """What the gate judges, of pictures too where there are any; ann_recall: the lowest of all."""
-    shown = {"item vectors": tables["candidates"], "user vectors": tables["queries"]}
-    ann_recall = _judge_index(run, index, tables)
-    if images is not None:
-        shown["picture vectors"] = images.vectors
-        seed = run.config.training.seed
-        ann_recall = min(ann_recall, measure_ann_recall(images.index, images.vectors, images.queries, seed=seed))
-    health = {name: measure_vectors(vectors, run.config.model.dim - 1) for name, vectors in shown.items()}
-    return GateFacts(health, ann_recall, _judge_gain(evaluation))
-
-
-def _judge_gain(evaluation: Evaluation) -> Gain:
-    """The model beside popularity, for the gate, by NDCG at the greatest k not above 20."""
-    k = max((k for k in evaluation.ks if k <= GATE_K), default=min(evaluation.ks))
-    metric = f"ndcg@{k}"
-    difference = evaluation.differences["popularity"][metric]
-    model, popularity = (evaluation.metrics[name][metric]["value"] for name in ("model", "popularity"))
-    low, high = difference["low"], difference["high"]
-    assert None not in (model, popularity, low, high), "means over users have intervals"
-    return Gain(metric, float(model), float(popularity), float(low), float(high), evaluation.n_users)  # type: ignore[arg-type]
 
 
 def _do_once(path: Path, do: Callable[[], Any]) -> Any:

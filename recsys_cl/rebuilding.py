@@ -16,6 +16,7 @@ import numpy as np
 
 from recsys_cl.config import Config, build_config
 from recsys_cl.errors import StoreError
+from recsys_cl.evaluation.drift import Rotation, rotate
 from recsys_cl.files import LEFTOVER_HOURS, TEMPORARY, read_json, remove_leftovers
 from recsys_cl.pipeline import run_stage
 from recsys_cl.progress import Progress, report_nothing
@@ -85,15 +86,22 @@ def _rebuild(store: Path, folder: Path, manifest: Manifest, config: Config, work
     if changed:
         return Rebuilt(folder.name, changed, [])
     run_stage(run, "train", progress=progress)
+    rotation = np.load(folder / "rotation.npy", allow_pickle=False)
+    rotations = dict.fromkeys(("item_embeddings", "user_embeddings", "image_places"), rotation)
     pairs = {name: run.folder / "published" / f"{file}.npy" for name, file in _VECTORS.items()}
     if manifest.images is not None:
         run_stage(run, "evaluate", progress=progress)
         run_stage(run, "images", progress=progress)
         pairs |= {name: run.folder / "images" / f"{file}.npy" for name, file in _PICTURES.items()}
-    return Rebuilt(folder.name, [], [name for name, path in pairs.items() if not _are_same(folder, name, path)])
+        turned = np.load(folder / "image_rotation.npy", allow_pickle=False)
+        rotations |= dict.fromkeys(("image_embeddings", "image_queries"), turned)
+    differing = [name for name, path in pairs.items() if not _are_same(folder, name, path, rotations.get(name))]
+    return Rebuilt(folder.name, [], differing)
 
 
-def _are_same(folder: Path, name: str, path: Path) -> bool:
-    """Whether two files hold the same array, bit for bit."""
+def _are_same(folder: Path, name: str, path: Path, rotation: Rotation | None) -> bool:
+    """Whether the array of the release is that of the file, rotated where there is a rotation, bit for bit."""
     one, other = (np.load(file, mmap_mode="r", allow_pickle=False) for file in (folder / f"{name}.npy", path))
+    if rotation is not None:
+        other = rotate(other, rotation)
     return bool(one.shape == other.shape and one.dtype == other.dtype and one.tobytes() == other.tobytes())

@@ -19,33 +19,22 @@ from recsys_cl.evaluation.report import render_report
 from recsys_cl.evaluation.report_data import ReportData, Sample, ShownItem
 from recsys_cl.evaluation.topk import search_exact
 from recsys_cl.files import read_json, write_text
-from recsys_cl.index.structure import IndexFacts
 from recsys_cl.pictures import make_thumbnail
 from recsys_cl.publishing.gate import GateFacts
-from recsys_cl.publishing.parts import IMAGE_RESULT, IMAGE_SHEET, QUERY_TOWER, ImageParts
+from recsys_cl.publishing.manifest import GateResult
+from recsys_cl.publishing.parts import IMAGE_RESULT, IMAGE_SHEET, QUERY_TOWER, ImageParts, ReleaseParts
 from recsys_cl.runs import Run
 from recsys_cl.serving.towers import QueryTower
 
 _N_ITEMS, _N_NEIGHBORS, _SIDE = 8, 6, 64
 
 
-def write_reports(
-    run: Run,
-    catalog: Catalog,
-    vectors: tuple[NDArray[np.float32], NDArray[np.float32]],
-    seen: Bags,
-    measured: tuple[IndexFacts, GateFacts, list[str]],
-    images: ImageParts | None = None,
-) -> None:
-    """Write report.html and model_card.md into the run's folder.
-
-    vectors: candidates [n_items, dim] and bag vectors [n_items, dim - 1] of the published fit; measured: of the index,
-    for the gate, and what the gate says. images: where the release has pictures.
-    """
-    folder = run.folder
+def write_reports(run: Run, parts: ReleaseParts, facts: GateFacts, gate: GateResult) -> None:
+    """Write report.html and model_card.md of these parts into the run's folder."""
+    folder, catalog, images = run.folder, parts.catalog, parts.images
     ingest, train = read_json(folder / "ingest.json"), read_json(folder / "train.json")
-    popularity = np.bincount(seen.item_rows, minlength=len(catalog))
-    index, facts, reasons = measured
+    popularity = np.bincount(parts.seen.item_rows, minlength=len(catalog))
+    drift = {} if facts.beside is None else {"drift": facts.beside.drift.model_dump()}
     data = ReportData(
         name=f"run {run.run_id}",
         facts={
@@ -63,9 +52,10 @@ def write_reports(
         training=_list_course(train),
         popularity=popularity.tolist(),
         health=facts.health,
-        index=asdict(index) | {"ann_recall": facts.ann_recall},
-        neighbors=_choose_samples(catalog, vectors, popularity, folder / "published" / QUERY_TOWER, images),
-        gate=reasons,
+        index=asdict(parts.index.facts) | {"ann_recall": facts.ann_recall},
+        neighbors=_choose_samples(parts, popularity),
+        gate=gate.reasons,
+        beside={"alone": gate.alone} if gate.beside is None else gate.beside | drift,
         settings=run.config.dump(),
         images={} if images is None else _show_images(images),
     )
@@ -79,19 +69,13 @@ def _list_course(train: dict[str, Any]) -> list[dict[str, Any]]:
     return [entry for entry in entries if entry.get("tower") == entries[0].get("tower")]
 
 
-def _choose_samples(
-    catalog: Catalog,
-    vectors: tuple[NDArray[np.float32], NDArray[np.float32]],
-    popularity: NDArray[np.int64],
-    tower: Path,
-    images: ImageParts | None,
-) -> list[Sample]:
+def _choose_samples(parts: ReleaseParts, popularity: NDArray[np.int64]) -> list[Sample]:
     """Items from the most popular down to the middle of the catalog, each with its neighbors."""
-    candidates, bags = vectors
+    catalog, images, candidates, bags = parts.catalog, parts.images, parts.item_vectors, parts.bag_vectors
     order = np.argsort(-popularity, kind="stable")
     shown = order[np.unique(np.linspace(0, len(order) // 2, _N_ITEMS).astype(int))]
     dim = candidates.shape[1]
-    queries = QueryTower(tower, bags.shape[1], dim).encode_items(shown, bags, dim - 1)
+    queries = QueryTower(parts.files[QUERY_TOWER], bags.shape[1], dim).encode_items(shown, bags, dim - 1)
     found = search_exact(queries, np.asarray(candidates), _N_NEIGHBORS, Bags.of_items(shown))
     samples: list[Sample] = []
     for place, row in enumerate(shown):

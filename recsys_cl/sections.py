@@ -344,6 +344,35 @@ class PublishingConfig(Section):
         True, description="Gate: refuse a model whose NDCG lies below popularity's by more than chance."
     )
     least_users: Count = Field(50, description="Gate: judge NDCG only with at least this many test users.")
+    most_auc_loss: Share = Field(
+        0.1,
+        description="Gate: how much less often than the evaluated fit the published one may rank its users' own items "
+        "above others.",
+    )
+    compare_live: bool = Field(True, description="Gate: compare with the live release, as the settings below say.")
+    live_confidence: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.99, description="Gate: coverage of the intervals of what users would lose beside the live release."
+    )
+    most_loss: Share = Field(
+        0.05, description="Gate: share of the live release's recall and NDCG that may be lost, beyond chance."
+    )
+    most_slice_loss: Share = Field(
+        0.2, description="Gate: the same for new items, tail items and light users, each by itself."
+    )
+    least_coverage_kept: Share = Field(
+        0.5, description="Gate: least share of the live release's coverage of the catalog."
+    )
+    most_popularity_gain: Share = Field(
+        0.25, description="Gate: how much more of what is shown may be among the most popular fifth."
+    )
+    least_rank_kept: Share = Field(0.5, description="Gate: least share of the live release's effective ranks.")
+    most_norm_growth: Annotated[float, Field(ge=1)] = Field(
+        5.0, description="Gate: how many times as far as in the live release the longest vector may be from the median."
+    )
+    most_items_lost: Share = Field(0.1, description="Gate: share of the live release's items that may be missing.")
+    most_churn: Share = Field(
+        0.9, description="Gate: share of the top 10 neighbors that may change for items that both have."
+    )
 
 
 class ExportConfig(Section):

@@ -44,6 +44,8 @@ TOP = [
     "reporting",
     "pipeline",
     "rebuilding",
+    "gating",
+    "settling",
     "library",
     "benchmark",
     "texts",

@@ -21,6 +21,7 @@ from recsys_cl.evaluation.page import (
     section,
     sheet,
 )
+from recsys_cl.evaluation.report_beside import render_beside
 from recsys_cl.evaluation.report_data import (
     COLD_MODELS,
     METRICS,
@@ -48,6 +49,7 @@ def render_report(data: ReportData) -> str:
         [
             f"<header><small>Report of a recommendation model</small><h1>{isolate(data.name)}</h1></header>",
             _render_outcome(data),
+            render_beside(data.beside),
             _render_metrics(data.evaluation),
             _render_slices(data.evaluation),
             _render_data(data),

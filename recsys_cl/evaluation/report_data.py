@@ -34,7 +34,8 @@ class ReportData:
     for people (`Audit.describe()`). choice: what was chosen, and why. evaluation: `Evaluation.dump()`.
     training: `{"epoch", "loss", "recall"?}` an epoch. popularity: the number of users of each item, in any order.
     health: name of a table of vectors -> `measure_health`. index: kind, n_items, dim, parameters, ann_recall; any
-    other figure is shown under its name. gate: the reasons against a release. settings: `Config.dump()`.
+    other figure is shown under its name. gate: the reasons against a release. beside: what it was compared with, as in
+    a manifest's `gate.beside`, with `drift`; or `alone`, why it was not. settings: `Config.dump()`.
     images: what the stage of pictures found, and `sheet`, a `data:image/…;base64,…` URI.
     """
 
@@ -50,6 +51,7 @@ class ReportData:
     index: Mapping[str, Any] = field(default_factory=dict)
     neighbors: Sequence[Sample] = ()
     gate: Sequence[str] = ()
+    beside: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     images: Mapping[str, Any] = field(default_factory=dict)
 

@@ -112,11 +112,6 @@ def _mark_items(train: Interactions, test: Interactions) -> _Marked:
         raise ValueError(f"train {train.n_users, train.n_items} and test {test.n_users, test.n_items} differ in rows")
     history, wanted = train.to_bags(), test.to_bags()
     known = np.bincount(history.item_rows, minlength=train.n_items) > 0
-    pairs, known_pairs = _number_pairs(wanted, train.n_items), _number_pairs(history, train.n_items)
+    pairs, known_pairs = wanted.number_pairs(train.n_items), history.number_pairs(train.n_items)
     repeated = np.isin(pairs, known_pairs, assume_unique=True)  # a bag holds an item once
     return _Marked(history, wanted, known[wanted.item_rows], repeated)
-
-
-def _number_pairs(bags: Bags, n_items: int) -> NDArray[np.int64]:
-    """One number for each (bag, item)."""
-    return np.repeat(np.arange(len(bags), dtype=np.int64) * n_items, bags.sizes) + bags.item_rows

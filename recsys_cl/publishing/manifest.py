@@ -13,7 +13,7 @@ from recsys_cl.errors import SealError, StoreError
 from recsys_cl.files import dump_json, hash_text
 from recsys_cl.index.structure import IndexFacts
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 MOST_MANIFEST_BYTES = 64 << 20
 _VERSION = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{12}")
@@ -39,15 +39,35 @@ class ArraySeal(_Part):
 
 
 class GateResult(_Part):
-    """What the gate said: `reasons` is empty for a release that passed; else it was forced."""
+    """What the gate said: `reasons` is empty for a release that passed; else it was forced.
+
+    beside: what it saw beside the release that was live: metrics on the same users, coverage, items lost; None where
+    there was none to compare with, and `alone` says why.
+    """
 
     reasons: tuple[str, ...] = ()
     forced: str | None = None
+    beside: dict[str, Any] | None = None
+    alone: str | None = None
 
     @property
     def passed(self) -> bool:
         """Whether nothing spoke against the release."""
         return not self.reasons
+
+
+class Drift(_Part):
+    """How far neighbors moved from those of the release that was live, over n_items that both have.
+
+    churn: the share of an item's top 10 that changed, each release asked by its own query. stored_before, stored_after:
+    the same where the earlier release's stored query asks the new items, before and after they were rotated.
+    """
+
+    release: str
+    n_items: int = Field(ge=0)
+    churn: float = Field(ge=0, le=1)
+    stored_before: float = Field(ge=0, le=1)
+    stored_after: float = Field(ge=0, le=1)
 
 
 class ImageFacts(_Part):
@@ -73,10 +93,12 @@ class Manifest(_Part):
     carries its popularity, against which a query has 1, or None. bag_dim: floats of what the query tower takes of an
     item. history_length: how many of a bag's last items it reads, None for all. floats_per_pair: what it holds in
     memory for each two of them. ann_recall: share of the exact top 10 that the index finds. metrics: of the evaluated
-    fit, by name. files: every file of the release but this one. arrays: every .npy among them.
+    fit, by name. cut: where the training of that fit ended, microseconds since 1970 UTC; None where it is not a cut in
+    time. drift: from the release that was live, None for a first one. files: every file of the release but this one.
+    arrays: every .npy among them.
     """
 
-    format: Literal[1] = 1  # FORMAT
+    format: Literal[2] = 2  # FORMAT
     created: str
     run_id: str
     code_version: str
@@ -96,6 +118,8 @@ class Manifest(_Part):
     index: IndexFacts
     ann_recall: float = Field(ge=0, le=1)
     metrics: dict[str, Any]
+    cut: int | None = None
+    drift: Drift | None = None
     gate: GateResult
     images: ImageFacts | None = None
     files: dict[str, FileSeal]

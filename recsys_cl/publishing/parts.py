@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from recsys_cl.bags import Bags
 from recsys_cl.catalog import ID, Catalog
 from recsys_cl.errors import SealError, StoreError
+from recsys_cl.evaluation.drift import Rotation
 from recsys_cl.ids import IdMap, read_arrow, write_arrow
 from recsys_cl.index.structure import Index, read_index
 from recsys_cl.publishing.manifest import ArraySeal, ImageFacts, Manifest
@@ -39,9 +40,18 @@ ARRAYS = {
     "user_embeddings": np.float32,
     "seen_offsets": np.int64,
     "seen_items": np.int32,
+    "evaluated_items": np.float32,
+    "evaluated_users": np.float32,
+    "evaluated_seen": np.bool_,
+    "rotation": np.float64,
 }
 """Arrays of a release, each in a .npy file, and the kind of their numbers."""
-IMAGE_ARRAYS = {"image_embeddings": np.float32, "image_queries": np.float32, "image_places": np.float32}
+IMAGE_ARRAYS = {
+    "image_embeddings": np.float32,
+    "image_queries": np.float32,
+    "image_places": np.float32,
+    "image_rotation": np.float64,
+}
 """Those of a release with pictures, beside them."""
 
 
@@ -51,6 +61,7 @@ class ImageParts:
 
     vectors [n, dim]: candidates by picture. queries [n, dim]: with which pictures ask for others. places [n, dim]:
     queries among the interactions, where new items ask by their picture; zeros where no such places were learned.
+    rotation [dim - 1, dim - 1]: by which vectors and queries were turned; places by that of the interactions.
     files: image_encoder.onnx, images.json, image_sheet.png, and image_model.onnx where a frozen model comes first.
     """
 
@@ -58,6 +69,7 @@ class ImageParts:
     vectors: NDArray[np.float32]
     queries: NDArray[np.float32]
     places: NDArray[np.float32]
+    rotation: Rotation
     index: Index
     files: Mapping[str, Path]
 
@@ -70,9 +82,22 @@ class ImageParts:
 
     def get_arrays(self) -> dict[str, NDArray[Any]]:
         """As `ReleaseParts.get_arrays`."""
-        arrays = (self.vectors, self.queries, self.places)
+        arrays = (self.vectors, self.queries, self.places, self.rotation)
         named = zip(IMAGE_ARRAYS.items(), arrays, strict=True)
         return {name: np.asarray(array, dtype) for (name, dtype), array in named}
+
+
+@dataclass(frozen=True)
+class EvaluatedFit:
+    """The fit that gave the metrics, over the rows of the release, to stand beside the next one.
+
+    items [n_items, dim], users [n_users, dim]: its vectors. seen: for each item of the release's `seen`, whether it was
+    trained on.
+    """
+
+    items: NDArray[np.float32]
+    users: NDArray[np.float32]
+    seen: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -81,8 +106,9 @@ class ReleaseParts:
 
     item_vectors [n_items, dim]: candidates. bag_vectors [n_items, bag_dim]: what the query tower takes of an item.
     user_vectors [n_users, dim]: ready queries. seen: a bag for each user; its weights are not kept.
-    user_attributes: a line for each user, or None. files: a path for each of `GIVEN_FILES`. images: None where there
-    are no pictures.
+    rotation [d, d]: by which the first d coordinates of item and user vectors, and of the towers, were turned onto the
+    release before; the identity for a first one. user_attributes: a line for each user, or None. files: a path for each
+    of `GIVEN_FILES`. images: None where there are no pictures.
     """
 
     catalog: Catalog
@@ -91,6 +117,8 @@ class ReleaseParts:
     bag_vectors: NDArray[np.float32]
     user_vectors: NDArray[np.float32]
     seen: Bags
+    evaluated: EvaluatedFit
+    rotation: Rotation
     index: Index
     files: Mapping[str, Path]
     user_attributes: pa.Table | None = None
@@ -105,14 +133,19 @@ class ReleaseParts:
             raise ValueError(f"item vectors {self.item_vectors.shape}, user vectors {self.user_vectors.shape}")
         if (self.index.facts.n_items, self.index.facts.dim) != self.item_vectors.shape:
             raise ValueError(f"the index is over {self.index.facts}, the item vectors are {self.item_vectors.shape}")
+        evaluated, n_seen = self.evaluated, len(self.seen.item_rows)
+        if (len(evaluated.items), len(evaluated.users), len(evaluated.seen)) != (n_items, n_users, n_seen):
+            raise ValueError(f"the evaluated fit is of {evaluated.items.shape}, {evaluated.users.shape}, {n_seen} seen")
         if set(self.files) != set(GIVEN_FILES):
             raise ValueError(f"files are {sorted(self.files)}, expected {sorted(GIVEN_FILES)}")
 
     def get_arrays(self) -> dict[str, NDArray[Any]]:
         """The arrays under the names of their files, in the form in which they are stored."""
-        arrays = (self.item_vectors, self.bag_vectors, self.user_vectors, self.seen.offsets, self.seen.item_rows)
+        vectors = (self.item_vectors, self.bag_vectors, self.user_vectors)
+        evaluated = (self.evaluated.items, self.evaluated.users, self.evaluated.seen)
+        arrays = (*vectors, self.seen.offsets, self.seen.item_rows, *evaluated, self.rotation)
         named = zip(ARRAYS.items(), arrays, strict=True)
-        own = {name: np.asarray(array, dtype) for (name, dtype), array in named}
+        own: dict[str, NDArray[Any]] = {name: np.asarray(array, dtype) for (name, dtype), array in named}
         return own if self.images is None else own | self.images.get_arrays()
 
 
@@ -158,6 +191,8 @@ def read_parts(folder: Path, manifest: Manifest) -> ReleaseParts:
             bag_vectors=arrays["item_bags"],
             user_vectors=arrays["user_embeddings"],
             seen=Bags(arrays["seen_offsets"], arrays["seen_items"], weights),
+            evaluated=EvaluatedFit(arrays["evaluated_items"], arrays["evaluated_users"], arrays["evaluated_seen"]),
+            rotation=arrays["rotation"],
             index=index,
             files={name: folder / name for name in GIVEN_FILES},
             user_attributes=users.drop_columns([USER_ID]),
@@ -173,12 +208,14 @@ def read_parts(folder: Path, manifest: Manifest) -> ReleaseParts:
 
 
 def _read_images(folder: Path, manifest: Manifest, facts: ImageFacts) -> ImageParts:
-    arrays = [_map_array(folder / f"{name}.npy", manifest.arrays.get(name)) for name in IMAGE_ARRAYS]
+    arrays = (_map_array(folder / f"{name}.npy", manifest.arrays.get(name)) for name in IMAGE_ARRAYS)
+    vectors, queries, places, rotation = arrays
     names = [name for name in (IMAGE_ENCODER, IMAGE_MODEL, IMAGE_RESULT, IMAGE_SHEET) if name in manifest.files]
     items = IdMap.of_column(read_arrow(folder / IMAGE_ITEMS, ID).column(ID))
     index = read_index(folder / IMAGE_INDEX, facts.index)
     try:
-        return ImageParts(items, arrays[0], arrays[1], arrays[2], index, {name: folder / name for name in names})
+        files = {name: folder / name for name in names}
+        return ImageParts(items, vectors, queries, places, rotation, index, files)
     except ValueError as error:
         raise StoreError(f"its pictures do not belong together ({error})") from error
 

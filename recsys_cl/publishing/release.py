@@ -17,20 +17,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from recsys_cl.errors import SealError, StoreError
+from recsys_cl.errors import MovedError, SealError, StoreError
 from recsys_cl.files import TEMPORARY, hash_file, sync_path, sync_tree
 from recsys_cl.publishing.audit import write_audit
 from recsys_cl.publishing.gate import enforce_gate
-from recsys_cl.publishing.manifest import MANIFEST, FileSeal, GateResult, ImageFacts, Manifest, name_version
+from recsys_cl.publishing.manifest import MANIFEST, Drift, FileSeal, GateResult, ImageFacts, Manifest, name_version
 from recsys_cl.publishing.parts import ReleaseParts, check_contents, describe_arrays, read_parts, write_parts
 from recsys_cl.publishing.seal import find_damages, read_manifest
 from recsys_cl.publishing.store import CURRENT, find_current, list_versions, lock_store
 
+ANY = "*"  # whichever release is live
+
 
 @dataclass(frozen=True)
 class ReleaseFacts:
-    """What the manifest says beyond the parts themselves; see `Manifest` for each. gate_reasons: what the gate holds
-    against the release; forced: why it is published all the same."""
+    """What the manifest says beyond the parts themselves; see `Manifest` for each."""
 
     run_id: str
     code_version: str
@@ -43,27 +44,33 @@ class ReleaseFacts:
     floats_per_pair: int
     ann_recall: float
     metrics: dict[str, Any]
-    gate_reasons: list[str] = field(default_factory=list)
-    forced: str | None = None
+    gate: GateResult = field(default_factory=GateResult)
+    cut: int | None = None
+    drift: Drift | None = None
     images: ImageFacts | None = None
 
 
-def publish_release(parts: ReleaseParts, facts: ReleaseFacts, store: Path, wait_seconds: float = 60.0) -> str:
-    """Write a release into `store` and make it live; gives its name.
+def publish_release(
+    parts: ReleaseParts, facts: ReleaseFacts, store: Path, wait_seconds: float = 60.0, beside: str | None = ANY
+) -> str:
+    """Write a release into `store` and make it live; gives its name. beside: the release, or None, that must still be
+    live, for the gate and the rotation have looked at that one.
 
-    Raises RefusedError where the gate speaks against it and nothing forces it, before anything is written; StoreError
-    where the store cannot be written, or another process publishes for longer than `wait_seconds`. After an error the
-    live release is what it was, and nothing of the new one is left.
+    Raises RefusedError where the gate speaks against it and nothing forces it, before anything is written; MovedError
+    where another release is live by now; StoreError where the store cannot be written, or another process publishes for
+    longer than `wait_seconds`. After an error the live release is what it was, and nothing of the new one is left.
     """
-    enforce_gate(facts.gate_reasons, facts.forced)
+    enforce_gate(facts.gate)
     try:
         with lock_store(store, wait_seconds) as releases:
             parent = find_current(store)
+            if beside not in (ANY, parent):
+                raise MovedError(store, parent, beside)
             with _make_staging(releases) as staging:
                 version = _stage(staging, parts, facts, parent)
                 _make_live(staging, releases, version)
             with contextlib.suppress(OSError):  # it is live, whether or not there is room for a line that says so
-                write_audit(store, "publish", parent, version, {"run": facts.run_id, "forced": facts.forced})
+                write_audit(store, "publish", parent, version, {"run": facts.run_id, "forced": facts.gate.forced})
     except OSError as error:
         raise StoreError(
             f"nothing was published into {store} ({error.strerror or error})",
@@ -142,7 +149,9 @@ def _describe(staging: Path, parts: ReleaseParts, facts: ReleaseFacts, parent: s
         ann_recall=facts.ann_recall,
         metrics=facts.metrics,
         images=facts.images,
-        gate=GateResult(reasons=tuple(facts.gate_reasons), forced=facts.forced),
+        gate=facts.gate,
+        cut=facts.cut,
+        drift=facts.drift,
         files={path.name: FileSeal(sha256=hash_file(path), size_bytes=path.stat().st_size) for path in paths},
         arrays=describe_arrays(parts),
     )

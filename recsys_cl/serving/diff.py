@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from recsys_cl.bags import Bags
 from recsys_cl.catalog import ID
+from recsys_cl.evaluation.drift import map_rows, share_changed
 from recsys_cl.serving.lookup import Release
 
 _K = 10  # neighbors of an item that are compared
@@ -61,7 +62,6 @@ def _compare_neighbors(
         before = first.search(first.encode_items(own), k, Bags.of_items(own)).rows
         other = shared[own]
         after = second.search(second.encode_items(other), k, Bags.of_items(other)).rows
-        known = np.where(before >= 0, shared[before], -1)  # their rows in the second, -1 for those that are gone
-        kept = ((known[:, :, None] == after[:, None, :]) & (known >= 0)[:, :, None]).any(axis=2)
-        changed[start : start + len(own)] = 1 - kept.sum(axis=1) / np.maximum((before >= 0).sum(axis=1), 1)
+        known = map_rows(before, shared)
+        changed[start : start + len(own)] = share_changed(known, after)
     return changed

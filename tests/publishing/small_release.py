@@ -15,7 +15,8 @@ from recsys_cl.catalog import Catalog
 from recsys_cl.config import IndexConfig
 from recsys_cl.ids import IdMap
 from recsys_cl.index.build import build_index
-from recsys_cl.publishing.parts import GIVEN_FILES, ReleaseParts
+from recsys_cl.publishing.manifest import GateResult
+from recsys_cl.publishing.parts import GIVEN_FILES, EvaluatedFit, ReleaseParts
 from recsys_cl.publishing.release import ReleaseFacts
 
 ODD_IDS = ("007", "  padded ", "a,b", "../up", "ünï", "Case", "x" * 300)
@@ -101,6 +102,8 @@ def make_parts(folder: Path, world: World) -> ReleaseParts:
         bag_vectors=draw(world.n_items),
         user_vectors=user_vectors,
         seen=Bags(offsets, seen_items, np.ones(len(seen_items), dtype=np.float32)),
+        evaluated=EvaluatedFit(item_vectors[::-1].copy(), user_vectors[::-1].copy(), seen_items % 2 == 0),
+        rotation=np.eye(world.dim - 1),
         index=build_index(item_vectors, IndexConfig(kind=world.kind))[0],  # type: ignore[arg-type]
         files={name: folder / name for name in GIVEN_FILES},
         user_attributes=pl.DataFrame({"age": [str(n) for n in range(world.n_users)]}).to_arrow(
@@ -125,6 +128,5 @@ def make_facts(
         floats_per_pair=0,
         ann_recall=1.0,
         metrics={"model": {"ndcg@10": 0.3}},
-        gate_reasons=gate_reasons or [],
-        forced=forced,
+        gate=GateResult(reasons=tuple(gate_reasons or ()), forced=forced),
     )

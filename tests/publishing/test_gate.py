@@ -7,7 +7,9 @@ import pytest
 
 from recsys_cl.config import PublishingConfig
 from recsys_cl.errors import RefusedError
-from recsys_cl.publishing.gate import Gain, GateFacts, check_finite, check_gate, enforce_gate, measure_vectors
+from recsys_cl.evaluation.beside import Change, Comparison
+from recsys_cl.publishing.gate import Beside, Gain, GateFacts, check_finite, check_gate, enforce_gate, measure_vectors
+from recsys_cl.publishing.manifest import Drift, GateResult
 
 CONFIG = PublishingConfig()
 
@@ -95,9 +97,78 @@ def test_every_reason_is_named() -> None:
 
 
 def test_only_a_reason_forces_a_refused_release() -> None:
-    enforce_gate([], None)
-    enforce_gate(["bad"], "a reason")
+    enforce_gate(GateResult())
+    enforce_gate(GateResult(reasons=("bad",), forced="a reason"))
     for forced in (None, ""):
         with pytest.raises(RefusedError, match=r"bad.*--force REASON") as caught:
-            enforce_gate(["bad"], forced)
+            enforce_gate(GateResult(reasons=("bad",), forced=forced))
         assert (caught.value.exit_code, caught.value.reasons) == (1, ["bad"])
+
+
+SAME = Comparison(500, (), (0.5, 0.5), (0.4, 0.4))
+CALM = Drift(release="r", n_items=100, churn=0.2, stored_before=1.0, stored_after=0.3)
+
+
+def check_beside(
+    compared: Comparison | None = SAME,
+    items_lost: float = 0.0,
+    drift: Drift = CALM,
+    health: dict[str, float] | None = None,
+    config: PublishingConfig = CONFIG,
+) -> list[str]:
+    """A good release, beside a live one that differs in what is given."""
+    own = {"item vectors": measure_vectors(draw(), 15)}
+    theirs = {"item vectors": own["item vectors"] | (health or {})}
+    return check_gate(GateFacts(own, 1.0, None, (0.9, 0.9), Beside("r", compared, theirs, items_lost, drift)), config)
+
+
+def lose(part: str, high: float, n_users: int = 500) -> Comparison:
+    """A tenth of a recall of 0.2 is lost, at best `high`."""
+    change = Change(part, "recall@20", 0.2, 0.18, high - 0.02, high, n_users)
+    return Comparison(n_users, (change,), SAME.coverage, SAME.popularity_share)
+
+
+def test_what_is_as_good_as_the_live_release_passes() -> None:
+    assert check_beside() == []
+    assert check_beside(compared=None) == []
+
+
+@pytest.mark.parametrize(
+    ("part", "high", "n_users", "refused"),
+    [
+        ("everyone", -0.011, 500, True),  # 5 % of 0.2 is 0.01
+        ("everyone", -0.009, 500, False),
+        ("everyone", -0.15, 49, False),
+        ("tail_items", -0.039, 500, False),  # 20 % of 0.2 is 0.04
+        ("tail_items", -0.041, 500, True),
+    ],
+)
+def test_a_loss_beyond_chance_and_budget_is_refused_with_both_figures(
+    part: str, high: float, n_users: int, refused: bool
+) -> None:
+    reasons = check_beside(lose(part, high, n_users))
+    assert len(reasons) == refused
+    assert all(text in reason for reason in reasons for text in (part, "0.1800", "0.2000", f"{n_users} users"))
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"items_lost": 0.101}, "10.1% of the live release's items are gone"),
+        ({"drift": CALM.model_copy(update={"churn": 0.95})}, "95.0% of the top 10 neighbors changed over 100 items"),
+        ({"compared": Comparison(500, (), (0.5, 0.2), (0.4, 0.4))}, "lists show 20.0% of the catalog"),
+        ({"compared": Comparison(500, (), (0.5, 0.5), (0.4, 0.7))}, "70.0% of what is shown is among the most popular"),
+        ({"health": {"effective_rank": 40.0}}, "of the live release 40.00: least 20.00"),
+        ({"health": {"norm_max": 0.01, "norm_median": 1.0}}, "the longest of the item vectors is 1.0 times the median"),
+    ],
+)
+def test_everything_else_that_got_worse_is_named(given: dict[str, object], named: str) -> None:
+    (reason,) = check_beside(**given)  # type: ignore[arg-type]
+    assert named in reason
+    assert check_beside(**given, config=PublishingConfig(compare_live=False)) == []  # type: ignore[arg-type]
+
+
+def test_a_published_fit_that_does_not_know_its_users_is_refused() -> None:
+    for auc, n in ((0.55, 1), (0.81, 0)):
+        facts = GateFacts({"item vectors": measure_vectors(draw(), 15)}, 1.0, None, (0.9, auc))
+        assert len(check_gate(facts, CONFIG)) == n

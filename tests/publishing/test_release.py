@@ -366,4 +366,4 @@ def test_the_manifest_is_json_without_paths_of_this_machine(publish: Publish, tm
     version = publish(tmp_path / "s")
     text = (tmp_path / "s" / "releases" / version / "manifest.json").read_text()
     assert str(tmp_path) not in text
-    assert json.loads(text)["format"] == 1
+    assert json.loads(text)["format"] == 2

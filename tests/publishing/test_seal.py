@@ -21,6 +21,9 @@ Publish = Callable[..., str]
 FILES = (
     "candidate_tower.onnx",
     "catalog.arrow",
+    "evaluated_items.npy",
+    "evaluated_seen.npy",
+    "evaluated_users.npy",
     "evaluation.json",
     "index.faiss",
     "item_bags.npy",
@@ -28,6 +31,7 @@ FILES = (
     "model_card.md",
     "query_tower.onnx",
     "report.html",
+    "rotation.npy",
     "seen_items.npy",
     "seen_offsets.npy",
     "towers.safetensors",
@@ -76,7 +80,7 @@ def test_a_flipped_bit_is_refused_by_name(folder: Path, name: str) -> None:
 def test_a_flipped_bit_of_the_manifest_is_refused_by_name(folder: Path) -> None:
     path = folder / "manifest.json"
     rng = random.Random(0)
-    format_place = path.read_bytes().index(b'"format": 1') + len(b'"format": ')
+    format_place = path.read_bytes().index(b'"format": 2') + len(b'"format": ')
     places = [format_place, *(rng.randrange(path.stat().st_size) for _ in range(200))]
     for place in places:
         bit = rng.randrange(8)
@@ -155,18 +159,18 @@ def test_hashes_are_checked_once_in_a_process(folder: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize(
-    ("number", "remedy"), [(0, "recsys-cl publish --store DIR --run run-1"), (2, "pip install --upgrade")]
+    ("number", "remedy"), [(1, "recsys-cl publish --store DIR --run run-1"), (3, "pip install --upgrade")]
 )
 def test_another_format_is_refused_with_what_converts_it(folder: Path, number: int, remedy: str) -> None:
     path = folder / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format": number}))
-    with pytest.raises(StoreError, match=rf"has the format {number}.*format 1") as caught:
+    with pytest.raises(StoreError, match=rf"has the format {number}.*format 2") as caught:
         check_seal(folder)
     assert remedy in str(caught.value)
     assert not isinstance(caught.value, SealError)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "null", "{}", '{"format": true}', "[" * 100_000, '{"format": 1}', "\x00"])
+@pytest.mark.parametrize("text", ["", "[]", "null", "{}", '{"format": true}', "[" * 100_000, '{"format": 2}', "\x00"])
 def test_what_is_no_manifest_is_refused_by_name(folder: Path, text: str) -> None:
     (folder / "manifest.json").write_text(text)
     with pytest.raises(StoreError, match=r"manifest\.json"):
