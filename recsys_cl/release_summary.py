@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from recsys_cl.publishing.manifest import Manifest
 from recsys_cl.publishing.seal import Damage
 from recsys_cl.texts import SHOWN, format_table, show_text
 
@@ -18,6 +19,26 @@ def describe_releases(found: Sequence[dict[str, Any]]) -> str:
         if "broken" in entry:
             rows[-1][2] = f"broken: {entry['broken']}"
     return format_table(rows) if found else "no releases"
+
+
+def describe_beside(manifest: Manifest) -> list[str]:
+    """How a release stands beside the one that was live; no line for a first one."""
+    gate, drift, lines = manifest.gate, manifest.drift, []
+    if gate.forced and not gate.passed:
+        lines += [f"  forced ({gate.forced}), though {reason}" for reason in gate.reasons]
+    if drift is None:
+        return lines if manifest.parent is None else [*lines, f"  {gate.alone}"]
+    changes = [] if gate.beside is None or gate.beside["compared"] is None else gate.beside["compared"]["changes"]
+    figures = [
+        f"{c['metric']} {c['candidate'] - c['earlier']:+.4f} [{c['low']:+.4f}, {c['high']:+.4f}]" for c in changes[:2]
+    ]
+    lines.append(f"  beside {drift.release}: {', '.join(figures) or 'no user could be judged by both'}")
+    if drift.n_items:
+        lines.append(
+            f"  {drift.churn:.1%} of the top 10 neighbors changed; for stored queries {drift.stored_after:.1%}, "
+            f"without the rotation {drift.stored_before:.1%}"
+        )
+    return lines
 
 
 def describe_damages(found: dict[str, list[Damage]]) -> str:

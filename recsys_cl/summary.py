@@ -12,7 +12,9 @@ import numpy as np
 from recsys_cl.evaluation.report_data import describe_difference, list_slices, say
 from recsys_cl.files import read_json
 from recsys_cl.picture_summary import describe_images
+from recsys_cl.publishing.seal import read_manifest
 from recsys_cl.publishing.store import find_current
+from recsys_cl.release_summary import describe_beside
 from recsys_cl.runs import Run
 from recsys_cl.serving.lookup import Release, open_release
 from recsys_cl.texts import SHOWN, format_table, indent, show_figure, show_text
@@ -187,7 +189,8 @@ def _describe_release(run: Run) -> str:
     path = run.store / "releases" / version
     size = f"{release['size_bytes'] / 2**20:.1f} MiB, ann_recall@10 {release['ann_recall']:.4f}"
     live = "is live" if find_current(run.store) == version else "is not the live one"
-    return f"release {version} {live}: {path}\n  {size}; report: {path / 'report.html'}"
+    beside = describe_beside(read_manifest(path))
+    return "\n".join([f"release {version} {live}: {path}", f"  {size}; report: {path / 'report.html'}", *beside])
 
 
 def _describe_examples(release: Release) -> list[str]:

@@ -17,6 +17,7 @@ from recsys_cl.interactions.sample import write_sample
 from recsys_cl.interactions.world import WorldConfig
 from recsys_cl.pipeline import run_all, run_stage
 from recsys_cl.publishing.store import find_current
+from recsys_cl.release_summary import describe_beside
 from recsys_cl.runs import Run, create_run, open_run
 from recsys_cl.serving.lookup import Release, open_release
 
@@ -76,6 +77,7 @@ def test_a_first_release_stands_alone_and_is_not_turned(live: Run) -> None:
     release = open_release(live.store)
     assert release.manifest.gate.alone == "no release is live"
     assert release.manifest.drift is None
+    assert describe_beside(release.manifest) == []
     np.testing.assert_array_equal(release.parts.rotation, np.eye(15))
     np.testing.assert_array_equal(release.parts.item_vectors, np.load(live.folder / "published" / "candidates.npy"))
 
@@ -96,6 +98,10 @@ def test_another_seed_passes_and_is_turned_onto_the_live_release(again: Run, con
     assert drift.stored_after < 0.8 < 0.9 < drift.stored_before
     assert beside is not None
     assert beside["compared"]["n_users"] > 300
+    (figures, moved) = describe_beside(release.manifest)
+    assert before.version in figures
+    assert "recall@20" in figures
+    assert f"{drift.stored_before:.1%}" in moved
     turn, run = release.parts.rotation, open_run(again.store, release.manifest.run_id)
     np.testing.assert_allclose(turn @ turn.T, np.eye(15), atol=1e-10)
     trained = np.load(run.folder / "published" / "candidates.npy").astype(np.float64)
@@ -126,7 +132,9 @@ def test_a_broken_candidate_is_refused_and_kept_aside(again: Run, break_it: Call
     assert find_current(again.store) == before
     assert named in (again.folder / "report.html").read_text().replace("&#x27;", "'")
     run_stage(again, "publish", force="we know")
-    assert open_release(again.store).manifest.gate.forced == "we know"
+    manifest = open_release(again.store).manifest
+    assert manifest.gate.forced == "we know"
+    assert any(named in line and "we know" in line for line in describe_beside(manifest))
 
 
 def write_log(config: Config, folder: Path, do: Callable[[pl.DataFrame], pl.DataFrame]) -> Config:
