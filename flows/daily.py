@@ -1,4 +1,4 @@
-"""The daily flow: ingest, train, evaluate, publish, export, from a configuration file.
+"""The daily flow: ingest, train, evaluate, publish, export, from a configuration file, for each window that is due.
 
 `python -m flows.daily CONFIG [--store DIR]` runs it with Prefect's embedded server: nothing to start.
 """
@@ -15,25 +15,34 @@ from prefect.client.schemas.objects import State
 from prefect.states import Failed
 
 from flows import tasks
-from recsys_cl.door import load_config, run_app, start_run
+from recsys_cl.door import load_config, resume_or_start, run_app
 from recsys_cl.errors import RecsysError
 from recsys_cl.options import Force, MaybeStore
+from recsys_cl.windows import bound
 
 app = App(name="python -m flows.daily", help="Run the daily flow once, with Prefect's embedded server.")
 
 
 @flow(name="daily")
-def run_daily(config: str, store: str | None = None, force: str | None = None) -> tuple[str, str] | State[Any]:
-    """Ingest, train, evaluate, publish and export; gives the store and the id of the run, or why it failed."""
-    settings = load_config(Path(config), (), None if store is None else Path(store))
+def run_daily(config: str, store: str | None = None, force: str | None = None) -> list[tuple[str, str]] | State[Any]:
+    """Ingest, train, evaluate, publish and export each window of the log that is due, oldest first.
+
+    config: path of a TOML file. store: folder of raw, runs and releases, instead of the configured one. force: a reason
+    to publish whatever the gate says. Gives store and run of each window, or why it failed; what was published with
+    the same settings is not done again.
+    """
+    settings, done = load_config(Path(config), (), None if store is None else Path(store)), []
     try:
-        with start_run(settings) as run:
-            for stage in run.stages:
-                tasks.run_stage(stage, str(run.store), run.run_id, force)
-            tasks.show_metrics(str(run.store), run.run_id)
-            for what in settings.export.what:
-                tasks.export(what, str(run.store), settings.export.k)
-        return str(run.store), run.run_id
+        for due in tasks.find_due(settings).due:
+            with resume_or_start(bound(settings, due)) as run:
+                for stage in tasks.list_left(run):
+                    tasks.run_stage(stage, str(run.store), run.run_id, force)
+                tasks.show_metrics(str(run.store), run.run_id)
+                for what in settings.export.what:
+                    tasks.export(what, str(run.store), settings.export.k)
+                tasks.record(str(run.store), run.run_id, due)
+            done.append((str(run.store), run.run_id))
+        return done
     except RecsysError as error:
         return Failed(message=str(error), data=error)  # raised on, Prefect would log it with a traceback
 
@@ -47,7 +56,7 @@ def main(
     Example: `python -m flows.daily data/sample/config.toml --store data`
     """
     load_config(config)  # a mistake in it is told before a server is started
-    tasks.print_outcome(run_daily(str(config), None if store is None else str(store), force, return_state=True))
+    tasks.print_outcomes(run_daily(str(config), None if store is None else str(store), force, return_state=True))
 
 
 if __name__ == "__main__":

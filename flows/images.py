@@ -25,14 +25,14 @@ app = App(name="python -m flows.images", help="Train on pictures once, with Pref
 
 
 @flow(name="images")
-def run_images(config: str, store: str | None = None, force: str | None = None) -> tuple[str, str] | State[Any]:
+def run_images(config: str, store: str | None = None, force: str | None = None) -> list[tuple[str, str]] | State[Any]:
     """Train on the pictures of the newest published run, and publish it again; gives the store and the id of the run,
     or why it failed."""
     try:
         with continue_published(Path(config), None if store is None else Path(store)) as run:
             for stage in ("images", "publish"):
                 tasks.run_stage(stage, str(run.store), run.run_id, force)
-        return str(run.store), run.run_id
+        return [(str(run.store), run.run_id)]
     except RecsysError as error:
         return Failed(message=str(error), data=error)  # raised on, Prefect would log it with a traceback
 
@@ -59,7 +59,7 @@ def main(
         parameters = {"config": str(config.resolve()), "store": None if store is None else str(store.resolve())}
         tasks.serve(run_images, cron, parameters | {"force": force})
         return
-    tasks.print_outcome(run_images(str(config), None if store is None else str(store), force, return_state=True))
+    tasks.print_outcomes(run_images(str(config), None if store is None else str(store), force, return_state=True))
 
 
 if __name__ == "__main__":

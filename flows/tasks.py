@@ -19,13 +19,18 @@ from prefect.settings import PREFECT_API_URL
 from prefect.tasks import Task
 
 from recsys_cl import pipeline
+from recsys_cl.compacting import compact_store
+from recsys_cl.config import Config
 from recsys_cl.errors import ConfigError, RecsysError, UnreachableError
 from recsys_cl.files import LEFTOVER_HOURS, read_json, remove_leftovers
 from recsys_cl.progress import LineProgress
-from recsys_cl.runs import open_run
+from recsys_cl.publishing.upkeep import check_store, prune_store
+from recsys_cl.release_summary import describe_compacted, describe_damages
+from recsys_cl.runs import Run, open_run
 from recsys_cl.serving.export import export_neighbors, export_recommendations
 from recsys_cl.serving.lookup import open_release
 from recsys_cl.summary import build_metric_rows, describe_outcome
+from recsys_cl.windows import Agenda, Due, await_windows, record_done
 
 _PASSING = frozenset(
     {errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.ESTALE, errno.EAGAIN, errno.EBUSY, errno.EMFILE, errno.ENFILE}
@@ -42,6 +47,27 @@ def can_pass_later(task: Task[..., Any], run: TaskRun, state: State[Any]) -> boo
         lost = isinstance(cause, (TimeoutError, ConnectionError))
         return lost or isinstance(error, UnreachableError) or (isinstance(cause, OSError) and cause.errno in _PASSING)
     return False
+
+
+@task
+def find_due(config: Config) -> Agenda:
+    """The windows that are due, once those that are being written are whole; see recsys_cl.windows."""
+    agenda = await_windows(config, get_run_logger().info)
+    for line in agenda.describe():
+        print(line)
+    return agenda
+
+
+def list_left(run: Run) -> list[str]:
+    """The stages of a run that are not done yet."""
+    return [stage for stage in run.stages if not run.is_done(stage)]
+
+
+@task
+def record(store: str, run_id: str, due: Due) -> None:
+    """Remember that a window was published."""
+    run = open_run(Path(store), run_id)
+    record_done(run, due, pipeline.open_outcome(run).release)
 
 
 @task(task_run_name="{stage}", retries=2, retry_delay_seconds=[10.0, 60.0], retry_condition_fn=can_pass_later)
@@ -72,10 +98,34 @@ def export(what: str, store: str, k: int) -> str:
     return str(out)
 
 
-def print_outcome(done: State[Any]) -> None:
-    """Print what came out of a flow that gave the store and the id of its run; raises why it failed."""
-    place, run_id = done.result()
-    print(describe_outcome(pipeline.open_outcome(open_run(Path(place), run_id))))
+@task(retries=2, retry_delay_seconds=[10.0, 60.0], retry_condition_fn=can_pass_later)
+def prune(store: str, keep: int) -> str:
+    """Delete all but the newest releases."""
+    found = prune_store(Path(store), keep)
+    return f"pruned {len(found['deleted'])} releases, left {len(found['in_use'])} that are in use"
+
+
+@task(retries=2, retry_delay_seconds=[10.0, 60.0], retry_condition_fn=can_pass_later)
+def compact(store: str, keep: int) -> str:
+    """Delete runs and cached sources that nothing needs."""
+    return describe_compacted(compact_store(Path(store), keep))
+
+
+@task
+def verify(store: str) -> str:
+    """Hash every file of every release. Raises RefusedError naming those that are not as they were sealed."""
+    return describe_damages(check_store(Path(store)))
+
+
+def print_lines(done: State[Any]) -> None:
+    """Print the lines that a flow gave; raises why it failed."""
+    print("\n".join(done.result()))
+
+
+def print_outcomes(done: State[Any]) -> None:
+    """Print what came out of a flow that gave the store and the id of each of its runs; raises why it failed."""
+    for place, run_id in done.result():
+        print(describe_outcome(pipeline.open_outcome(open_run(Path(place), run_id))))
 
 
 def serve(flow: Flow[..., Any], cron: str, parameters: dict[str, Any]) -> None:
@@ -89,8 +139,13 @@ def serve(flow: Flow[..., Any], cron: str, parameters: dict[str, Any]) -> None:
             "PREFECT_API_URL",
             "start one with: prefect server start; then: export PREFECT_API_URL=http://127.0.0.1:4200/api",
         )
+    check_cron(cron)
+    flow.serve(name=flow.name, cron=cron, parameters=parameters, limit=1)
+
+
+def check_cron(cron: str) -> None:
+    """Raise ConfigError where `cron` is no schedule."""
     try:
         CronSchedule(cron=cron)
     except ValueError:
         raise ConfigError(f"--cron is {cron!r}", "minute hour day month weekday, such as '30 3 * * *'") from None
-    flow.serve(name=flow.name, cron=cron, parameters=parameters, limit=1)

@@ -15,7 +15,19 @@ from cyclopts import App, Parameter
 
 from recsys_cl.door import continue_run, load_config, run_app, start_run
 from recsys_cl.errors import ConfigError, InputError
-from recsys_cl.options import ConfigFile, Force, Inputs, Json, K, LookupOptions, Set, Settings, StageSettings, Store
+from recsys_cl.options import (
+    ConfigFile,
+    Force,
+    Inputs,
+    Json,
+    K,
+    LookupOptions,
+    MaybeStore,
+    Set,
+    Settings,
+    StageSettings,
+    Store,
+)
 
 if TYPE_CHECKING:
     from recsys_cl.runs import Run
@@ -276,6 +288,52 @@ def verify(*, store: Store = Path("data"), as_json: Json = False) -> None:
     _print(as_json, dump_damages(found), describe_damages(found))
     if any(found.values()):
         raise SystemExit(1)
+
+
+@app.command
+def compact(
+    *,
+    store: Store = Path("data"),
+    keep: Annotated[int, Parameter(help="So many of the newest runs stay, beside those of releases.")],
+    as_json: Json = False,
+) -> None:
+    """Delete old runs and what was cached of sources that are no part of the log any more.
+
+    Example: `recsys-cl compact --store data --keep 3`
+    """
+    from recsys_cl.compacting import compact_store
+    from recsys_cl.release_summary import describe_compacted
+
+    done = compact_store(store, keep)
+    _print(as_json, done.dump(), describe_compacted(done))
+
+
+@app.command
+def schedule(
+    config: Annotated[Path, Parameter(help="TOML file.")],
+    *,
+    cron: Annotated[str, Parameter(help="When the daily flow runs: minute hour day month weekday.")],
+    store: MaybeStore = None,
+) -> None:
+    """Run the daily flow at the times of --cron, for as long as this command lives, with a Prefect server of its own.
+
+    Example: `recsys-cl schedule data/sample/config.toml --cron "0 3 * * *"`
+
+    With PREFECT_API_URL set, that server keeps the schedule. Images, exports and maintenance: python -m
+    flows.deployments --help.
+    """
+    import subprocess
+    import sys
+
+    more = [] if store is None else ["--store", str(store)]
+    command = [sys.executable, "-m", "flows.deployments", str(config), "--cron", cron, *more]
+    with subprocess.Popen(command) as child:
+        try:
+            code = child.wait()
+        except KeyboardInterrupt:  # the child has had it too
+            code = child.wait()
+    if code:
+        raise SystemExit(code)
 
 
 @app.command

@@ -29,6 +29,7 @@ from recsys_cl.sections import (
     PublishingConfig,
     RecipeConfig,
     SamplingConfig,
+    ScheduleConfig,
     Section,
     SplitConfig,
     TrainingConfig,
@@ -46,6 +47,7 @@ __all__ = [
     "PublishingConfig",
     "RecipeConfig",
     "SamplingConfig",
+    "ScheduleConfig",
     "SplitConfig",
     "TrainingConfig",
     "apply_settings",
@@ -71,6 +73,7 @@ class Config(Section):
     index: IndexConfig = IndexConfig()
     publishing: PublishingConfig = PublishingConfig()
     export: ExportConfig = ExportConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
     images: ImagesConfig = ImagesConfig()
 
     @model_validator(mode="after")

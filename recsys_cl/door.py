@@ -77,6 +77,24 @@ def start_run(config: Config) -> Iterator[Run]:
 
 
 @contextlib.contextmanager
+def resume_or_start(config: Config) -> Iterator[Run]:
+    """The unfinished run of exactly this configuration, which a killed process has left, or a new one.
+
+    Raises as `start_run`, and StoreError where another process works on it."""
+    from recsys_cl.interrupts import hold_run
+    from recsys_cl.runs import find_unfinished
+
+    left = find_unfinished(Path(config.publishing.store), config) if config.ingest.log else None
+    if left is None:
+        with start_run(config) as run:
+            yield run
+        return
+    with hold_run(left):
+        left.remove_leftovers()
+        yield left
+
+
+@contextlib.contextmanager
 def continue_run(
     path: Path | None, settings: Sequence[str], store: Path | None, run_id: str | None = None
 ) -> Iterator[Run]:

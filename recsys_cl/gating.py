@@ -89,7 +89,7 @@ def gather_facts(
     if live.release is not None and run.config.publishing.compare_live:
         beside = _judge_beside(run, parts, settled, split, live.release)
     alone = None if beside is not None else live.trouble or "publishing.compare_live is off"
-    rng = np.random.default_rng([seed, _STREAM])
+    rng = _draw(seed)
     aucs = (
         measure_train_auc(*_read_fit(run.folder), split.train.to_bags(), rng),
         measure_train_auc(parts.user_vectors, parts.item_vectors, parts.seen, rng),
@@ -118,7 +118,12 @@ def _judge_beside(run: Run, parts: ReleaseParts, settled: Settled, split: Split,
     kept = parts.catalog.items.find_rows(theirs.catalog.items.to_series()) >= 0
     tables = {"item vectors": theirs.item_vectors, "user vectors": theirs.user_vectors}
     health = {name: measure_vectors(vectors, live.manifest.popularity_dim) for name, vectors in tables.items()}
-    return Beside(live.version, compared, health, float(1 - kept.mean()), settled.drift)
+    auc = measure_train_auc(theirs.evaluated.users, theirs.evaluated.items, trained, _draw(config.training.seed))
+    return Beside(live.version, compared, health, float(1 - kept.mean()), settled.drift, auc)
+
+
+def _draw(seed: int) -> np.random.Generator:
+    return np.random.default_rng([seed, _STREAM])
 
 
 def _judge_index(parts: ReleaseParts, settled: Settled, seed: int) -> float:

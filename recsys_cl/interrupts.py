@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from types import FrameType
 
 from recsys_cl.errors import InterruptedRunError
-from recsys_cl.runs import Run
+from recsys_cl.runs import Run, claim_run
 
 
 class _Watch:
@@ -30,8 +30,9 @@ class _Watch:
 
 @contextlib.contextmanager
 def hold_run(run: Run) -> Iterator[None]:
-    """Work on a run; may be nested. Raises InterruptedRunError, and nothing else, once ctrl-C has been pressed."""
-    with _watch() as watch:
+    """Work on a run; may be nested. Raises StoreError where another process works on it; InterruptedRunError, and
+    nothing else, once ctrl-C has been pressed."""
+    with claim_run(run), _watch() as watch:
         try:
             yield
         except InterruptedRunError:

@@ -286,6 +286,7 @@ _TEST_LOG: dict[str, Any] = {
     "items": "",
     "users": "",
     "incremental": False,
+    "window": "",
     "since": "",
     "until": "",
     "core_users": 1,

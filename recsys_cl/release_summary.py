@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from recsys_cl.compacting import Compacted
 from recsys_cl.publishing.manifest import Manifest
 from recsys_cl.publishing.seal import Damage
 from recsys_cl.texts import SHOWN, format_table, show_text
@@ -49,6 +50,12 @@ def describe_damages(found: dict[str, list[Damage]]) -> str:
         for damage in damages
     ]
     return "\n".join(lines) if lines else f"{len(found)} releases, each whole"
+
+
+def describe_compacted(found: Compacted) -> str:
+    """What compacting a store has deleted."""
+    size = f"{found.size_bytes / 2**20:,.1f} MiB"
+    return f"deleted {len(found.runs)} runs and {found.n_sources} cached sources, {size}"
 
 
 def describe_rebuilt(found: dict[str, Any]) -> str:

@@ -7,11 +7,13 @@ to go on after an interruption lies in its folder: run.json (configuration, stag
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import re
 import shlex
 import shutil
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,7 +38,10 @@ _FIRST_USE = {
     "index": "publish",
     "publishing": "publish",
 }
+# [export] and [schedule] are of no stage.
 _INGESTED_IMAGES = ("column", "root")  # settings of [images] by which the items file is read
+_CLAIM = ".claim"
+_claimed: set[Path] = set()  # by this process
 _RUN_ID = re.compile(r"^\d{8}T\d{6}Z-[0-9a-f]{12}(-\d+)?$")
 
 
@@ -75,7 +80,7 @@ class Run:
 
     def discard_unread(self) -> None:
         """Delete a run that could not even open its log: nothing was read, and there is nothing to go on with."""
-        if [path.name for path in self.folder.iterdir()] == ["run.json"]:
+        if {path.name for path in self.folder.iterdir()} <= {"run.json", _CLAIM}:
             shutil.rmtree(self.folder)
             with contextlib.suppress(OSError):  # the runs of others are there
                 self.folder.parent.rmdir()
@@ -102,6 +107,10 @@ class Run:
         """What is known of each finished stage."""
         stages: dict[str, Any] = _read_state(self.folder)["stages"]
         return stages
+
+    def read_created(self) -> float:
+        """When it was created, in seconds since 1970."""
+        return datetime.fromisoformat(_read_state(self.folder)["created"]).timestamp()
 
     def is_done(self, stage: str) -> bool:
         """Whether a stage has finished."""
@@ -138,11 +147,7 @@ def create_run(store: Path, config: Config) -> Run:
 
 def open_run(store: Path, run_id: str | None = None) -> Run:
     """Open a run by id, or the newest one that has not published. Raises StoreError where there is none."""
-    runs = store / "runs"
-    if not runs.is_dir():
-        raise StoreError(f"{store} holds no runs", "a store made by `recsys-cl run` or `ingest`", "check --store")
-    found = [path for path in runs.iterdir() if _RUN_ID.match(path.name) and (path / "run.json").is_file()]
-    known = [path.name for path in sorted(found, key=_read_age)]
+    known = list_run_ids(store)
     if run_id is not None:
         if run_id not in known:
             raise StoreError(f"no run {run_id!r} in {store}", f"one of the last: {', '.join(known[-5:]) or 'none'}")
@@ -152,6 +157,56 @@ def open_run(store: Path, run_id: str | None = None) -> Run:
         if not run.is_done("publish"):
             return run
     raise StoreError(f"every run in {store} has been published", "an unfinished run", "start one with: recsys-cl run")
+
+
+def list_run_ids(store: Path) -> list[str]:
+    """The ids of the runs of a store, oldest first. Raises StoreError where it holds none."""
+    runs = store / "runs"
+    if not runs.is_dir():
+        raise StoreError(f"{store} holds no runs", "a store made by `recsys-cl run` or `ingest`", "check --store")
+    found = [path for path in runs.iterdir() if _RUN_ID.fullmatch(path.name) and (path / "run.json").is_file()]
+    return [path.name for path in sorted(found, key=_read_age)]
+
+
+def find_unfinished(store: Path, config: Config) -> Run | None:
+    """The newest run of exactly this configuration that has not published, to go on with; None for none."""
+    wanted = config.dump()
+    with contextlib.suppress(StoreError):  # no run at all, or none that can be read
+        run = open_run(store)
+        given = run.config.dump()
+        given["publishing"]["store"] = wanted["publishing"]["store"]
+        return Run(store, run.run_id, config) if given == wanted else None
+    return None
+
+
+@contextlib.contextmanager
+def claim_run(run: Run) -> Iterator[None]:
+    """Keep other processes from working on a run; may be nested. What a killed process has claimed is free again.
+
+    Raises StoreError naming the process that works on it.
+    """
+    key = run.folder.resolve()
+    if key in _claimed:
+        yield
+        return
+    handle = os.open(run.folder / _CLAIM, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(handle, 32, 0).decode("ascii", "replace")
+            raise StoreError(
+                f"process {holder} is working on run {run.run_id}", "a run that nobody works on", "wait for it"
+            ) from None
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, str(os.getpid()).encode(), 0)
+        _claimed.add(key)
+        try:
+            yield
+        finally:
+            _claimed.discard(key)
+    finally:
+        os.close(handle)
 
 
 def reconfigure(run: Run, config: Config) -> Run:

@@ -70,6 +70,12 @@ class IngestConfig(Section):
     core_items: Count = Field(1, description="k-core: items with fewer distinct users are refused, repeatedly.")
     since: str = Field("", description="ISO 8601 time; earlier events are refused. Empty: no bound.")
     until: str = Field("", description="ISO 8601 time; events at or after it are refused. Empty: no bound.")
+    window: str = Field(
+        "",
+        pattern=r"^(\d{4}-\d{2}-\d{2}(T\d{2})?)?$",
+        description="Read only files whose names hold no later day or hour than this one, such as 2026-11-26; of a "
+        "database, events before its end. Scheduled runs set it. Empty: everything.",
+    )
     incremental: bool = Field(
         True, description="Keep what earlier runs of this store have read, and read only new or changed files."
     )
@@ -345,9 +351,9 @@ class PublishingConfig(Section):
     )
     least_users: Count = Field(50, description="Gate: judge NDCG only with at least this many test users.")
     most_auc_loss: Share = Field(
-        0.1,
+        0.07,
         description="Gate: how much less often than the evaluated fit the published one may rank its users' own items "
-        "above others.",
+        "above others; and the evaluated fit than that of the live release.",
     )
     compare_live: bool = Field(True, description="Gate: compare with the live release, as the settings below say.")
     live_confidence: Annotated[float, Field(gt=0, lt=1)] = Field(
@@ -382,3 +388,17 @@ class ExportConfig(Section):
         ("recommendations",), strict=False, description="What the daily flow exports into the store, under `exports`."
     )
     k: Count = Field(20, description="Rows for each user or item.")
+
+
+class ScheduleConfig(Section):
+    """When a scheduled run may begin with a window of the log, and what maintenance keeps."""
+
+    marker: str = Field("_SUCCESS", description="A folder that holds this file is written to no longer. Empty: none.")
+    quiet_minutes: Annotated[float, Field(ge=0)] = Field(
+        10.0, description="Without the marker, files that have not changed for so long are whole."
+    )
+    wait_minutes: Annotated[float, Field(ge=0)] = Field(
+        60.0, description="How long a scheduled run waits for a window that is being written, before it goes without."
+    )
+    keep_releases: Count = Field(7, description="Releases that maintenance keeps, the newest; the live one always.")
+    keep_runs: Count = Field(3, description="Runs that maintenance keeps, the newest, beside those of kept releases.")

@@ -45,6 +45,8 @@ TOP = [
     "pipeline",
     "rebuilding",
     "gating",
+    "windows",
+    "compacting",
     "settling",
     "library",
     "benchmark",

@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -29,10 +30,10 @@ from recsys_cl.interactions.refusals import open_refusals
 from recsys_cl.interactions.report import FileReport, IngestReport
 from recsys_cl.interactions.rules import check_roles, check_row_rules
 from recsys_cl.interactions.schema import ROLES, Role, recognize_columns
-from recsys_cl.interactions.sources import SourceFile, check_delimiter, open_log
+from recsys_cl.interactions.sources import SourceFile, check_delimiter, is_within, open_log
 from recsys_cl.interactions.sql import open_query
 from recsys_cl.interactions.table import Interactions
-from recsys_cl.interactions.times import format_times
+from recsys_cl.interactions.times import format_times, parse_bound
 from recsys_cl.progress import Progress, report_nothing
 
 REFUSED_FILE, INTERACTIONS_FOLDER, FRAME_NAME = "refused.parquet", "interactions", "frame"
@@ -75,6 +76,7 @@ def ingest_log(
     the log could be opened. check_enough: refuse a log with one user or item only, or without a user of two events; a
     log that serves as a test may be such. Raises ConfigError and LogError; refused.parquet stays where rows were read.
     """
+    config = _bound_times(config)
     rules = check_row_rules(config)
     with _open_source(config, frame, progress) as source:
         for columns in source.columns:
@@ -82,6 +84,8 @@ def ingest_log(
         items = read_items(config, images, [source.columns[0]["item"]])
         users = read_users(config, [source.columns[0]["user"]])
         former = read_ledger(raw) if config.incremental else []
+        later = [part for part in former if not is_within(part.name, config.window)]
+        former = [part for part in former if is_within(part.name, config.window)]
         current, fresh = source.parse(raw)
     parts = merge_parts(former, current, raw)
     _check_alike(parts)
@@ -99,9 +103,21 @@ def ingest_log(
         _check_enough(assembled.interactions, work)
     notes = source.notes + _note_origin(former, current, fresh) + _note_rules(config, assembly.timed)
     report = _report(assembled, (parts, fresh), refused, notes, (items, users))
-    write_ledger(raw, parts)
+    write_ledger(raw, [*parts, *later])
     remove_leftovers(raw, LEFTOVER_HOURS)
     return Ingested(assembled.interactions, items.frame if items else None, users.frame if users else None, report)
+
+
+def _bound_times(config: IngestConfig) -> IngestConfig:
+    """Of a database, a window ends where its day, or its hour, ends; the sooner bound counts."""
+    if not config.window or not is_url(config.log):
+        return config
+    begin = datetime.fromisoformat(config.window).replace(tzinfo=UTC)
+    end = begin + (timedelta(hours=1) if "T" in config.window else timedelta(days=1))
+    micros = int(end.timestamp()) * 1_000_000
+    given = parse_bound(config.until, "ingest.until")
+    micros = micros if given is None else min(micros, given)
+    return config.model_copy(update={"until": str(format_times(pl.Series([micros]))[0])})
 
 
 @contextlib.contextmanager
@@ -118,7 +134,7 @@ def _open_source(config: IngestConfig, frame: pl.DataFrame | None, progress: Pro
             rows = _tell_rows(query.read_batches(config.batch_rows), progress)
             yield _Source([named], lambda raw: _parse_stream(query.url, rows, named, config, raw), [])
     else:
-        files, empty = open_log(config.log, config.format, config.delimiter, config.quoted)
+        files, empty = open_log(config.log, config.format, config.delimiter, config.quoted, config.window)
         for file in files:
             if not (config.user_column and config.item_column):
                 check_delimiter(file)

@@ -7,8 +7,10 @@ from how they are understood, so that it never goes stale. `raw/sources.json` li
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -28,6 +30,7 @@ from recsys_cl.interactions.validation import empty_events, validate_batch
 
 EVENTS, REFUSED_ROWS, SUMMARY, LEDGER = "events.parquet", "refused.parquet", "summary.json", "sources.json"
 _FORMAT = 1  # of the ledger
+_KEY = re.compile(r"[0-9a-f]{32}")
 _READING = 2  # how rows are understood; a change of it reads every source again
 
 
@@ -135,6 +138,21 @@ def write_ledger(raw: Path, parts: Sequence[Part]) -> None:
     write_json(raw / LEDGER, {"format": _FORMAT, "sources": [asdict(part) for part in parts]})
     for key in {part.key for part in former} - {part.key for part in parts}:
         shutil.rmtree(raw / key, ignore_errors=True)
+
+
+def list_unused(raw: Path, least_age_hours: float) -> list[Path]:
+    """Folders of the cache that no ledger names, and that were not made just now by a run that has yet to name them.
+
+    Raises StoreError where the ledger cannot be read.
+    """
+    if not raw.is_dir():
+        return []
+    known, newest = {part.key for part in read_ledger(raw)}, time.time() - 3600 * least_age_hours
+    return sorted(
+        path
+        for path in raw.iterdir()
+        if path.is_dir() and _KEY.fullmatch(path.name) and path.name not in known and path.stat().st_mtime < newest
+    )
 
 
 def make_parquet_writer(

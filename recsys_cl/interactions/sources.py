@@ -6,6 +6,7 @@ can be wrong before the first event is read is said here.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import glob
 import io
@@ -14,6 +15,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Literal
 
@@ -31,6 +33,10 @@ _FORMS |= dict.fromkeys((".jsonl", ".ndjson", ".json"), "jsonl")
 _FORMS |= dict.fromkeys((".csv", ".tsv", ".inter", ".item", ".user", ".dat"), "csv")
 LINES_HEADER = ("user", "item")
 _SAMPLE_LINES = 1000
+_DATED = re.compile(
+    r"(?<!\d)(?P<year>\d{4})(?P<sep>[-_/]?)(?P<month>\d{2})(?P=sep)(?P<day>\d{2})(?!\d)"
+    r"(?:(?:T|/hour=|/hr=|/h=)(?P<hour>\d{2})(?!\d))?"
+)
 
 
 @dataclass(frozen=True)
@@ -83,6 +89,21 @@ def list_paths(log: str) -> list[tuple[str, Path]]:
     raise LogError(f"there is no log at {path}", "a file, a folder, a glob or a database URL", "check the path")
 
 
+def find_window(name: str) -> str | None:
+    """The day, or the hour, that stands in the name of a file, as `2026-11-26` or `2026-11-26T03`; None for none."""
+    for found in _DATED.finditer(name):
+        year, month, day, hour = found.group("year", "month", "day", "hour")
+        with contextlib.suppress(ValueError):
+            window = date(int(year), int(month), int(day)).isoformat()
+            return f"{window}T{hour}" if hour is not None and int(hour) < 24 else window
+    return None
+
+
+def is_within(name: str, window: str) -> bool:
+    """Whether a file belongs to a window or to one before it, or to none at all."""
+    return not window or (find_window(name) or "") <= window
+
+
 def open_file(name: str, path: Path, form: str, delimiter: str, quoted: bool) -> SourceFile:
     """Find the layout of a file from its name and first lines. `form` may be `auto`, `delimiter` empty.
 
@@ -115,12 +136,15 @@ def open_file(name: str, path: Path, form: str, delimiter: str, quoted: bool) ->
     return SourceFile(name, path, size, Layout("csv", columns, delimiter, quoted, n_lines))
 
 
-def open_log(log: str, form: str, delimiter: str, quoted: bool) -> tuple[list[SourceFile], list[str]]:
-    """Open every file of a log; files without a byte are left out where others have some.
+def open_log(log: str, form: str, delimiter: str, quoted: bool, window: str = "") -> tuple[list[SourceFile], list[str]]:
+    """Open every file of a log, up to a window where one is given; files without a byte are left out where others have
+    some.
 
     Returns the files and the names of those left out. Raises LogError, also for files of two forms.
     """
-    paths = list_paths(log)
+    paths = [(name, path) for name, path in list_paths(log) if is_within(name, window)]
+    if not paths:
+        raise LogError(f"every file of {log} is of a later window than {window}", "one of it, or before it")
     empty = [name for name, path in paths if len(paths) > 1 and path.stat().st_size == 0]
     full = [(name, path) for name, path in paths if name not in empty]
     if not full:

@@ -32,13 +32,15 @@ class Gain:
 @dataclass(frozen=True)
 class Beside:
     """The candidate beside the live release. compared: their evaluated fits on the same users, None where no user could
-    be judged by both; health: of the live one's tables; items_lost: share of its items that the candidate lacks."""
+    be judged by both; health: of the live one's tables; items_lost: share of its items that the candidate lacks;
+    train_auc: of its evaluated fit, as in `GateFacts`."""
 
     release: str
     compared: Comparison | None
     health: Mapping[str, Mapping[str, Any]]
     items_lost: float
     drift: Drift
+    train_auc: float
 
     def dump(self) -> dict[str, Any]:
         """As JSON values, for the manifest and the report."""
@@ -100,7 +102,7 @@ def check_gate(facts: GateFacts, config: PublishingConfig) -> list[str]:
                 f"fit in {evaluated:.1%}: at most {config.most_auc_loss:.1%} less; do its rows belong to its ids?"
             )
     if facts.beside is not None and config.compare_live:
-        reasons += _check_beside(facts.beside, facts.health, config)
+        reasons += _check_beside(facts.beside, facts, config)
     return reasons
 
 
@@ -115,9 +117,15 @@ def enforce_gate(gate: GateResult) -> None:
         )
 
 
-def _check_beside(beside: Beside, health: Mapping[str, Mapping[str, Any]], config: PublishingConfig) -> list[str]:
+def _check_beside(beside: Beside, facts: GateFacts, config: PublishingConfig) -> list[str]:
     """What the live release has that the candidate lacks."""
+    health = facts.health
     reasons = [] if beside.compared is None else _check_compared(beside.compared, config)
+    if facts.train_auc is not None and facts.train_auc[0] < beside.train_auc - config.most_auc_loss:
+        reasons.append(
+            f"the evaluated fit ranks its users' own items above others in {facts.train_auc[0]:.1%} of cases, that of "
+            f"the live release in {beside.train_auc:.1%}: at most {config.most_auc_loss:.1%} less"
+        )
     if beside.items_lost > config.most_items_lost:
         reasons.append(
             f"{beside.items_lost:.1%} of the live release's items are gone, at most {config.most_items_lost:.1%}"

@@ -10,7 +10,7 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
-from recsys_cl.errors import SealError, StoreError
+from recsys_cl.errors import RefusedError, SealError, StoreError
 from recsys_cl.files import TEMPORARY
 from recsys_cl.publishing.audit import write_audit
 from recsys_cl.publishing.manifest import MANIFEST
@@ -48,6 +48,19 @@ def verify_store(store: Path) -> dict[str, list[Damage]]:
     one. Raises StoreError without a store."""
     find_releases(store)
     return {version: find_all_damages(store / "releases" / version) for version in list_versions(store)}
+
+
+def check_store(store: Path) -> dict[str, list[Damage]]:
+    """As `verify_store`, but raises RefusedError naming every damaged file."""
+    found = verify_store(store)
+    reasons = [
+        f"{version}/{damage.part}: {damage.found}; expected {damage.expected}"
+        for version, damages in found.items()
+        for damage in damages
+    ]
+    if reasons:
+        raise RefusedError(f"releases of {store} are damaged", reasons, "roll back to a whole one, or publish again")
+    return found
 
 
 def find_all_damages(folder: Path) -> list[Damage]:

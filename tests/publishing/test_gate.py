@@ -114,12 +114,14 @@ def check_beside(
     items_lost: float = 0.0,
     drift: Drift = CALM,
     health: dict[str, float] | None = None,
+    live_auc: float = 0.9,
     config: PublishingConfig = CONFIG,
 ) -> list[str]:
     """A good release, beside a live one that differs in what is given."""
     own = {"item vectors": measure_vectors(draw(), 15)}
     theirs = {"item vectors": own["item vectors"] | (health or {})}
-    return check_gate(GateFacts(own, 1.0, None, (0.9, 0.9), Beside("r", compared, theirs, items_lost, drift)), config)
+    beside = Beside("r", compared, theirs, items_lost, drift, live_auc)
+    return check_gate(GateFacts(own, 1.0, None, (0.9, 0.9), beside), config)
 
 
 def lose(part: str, high: float, n_users: int = 500) -> Comparison:
@@ -154,6 +156,7 @@ def test_a_loss_beyond_chance_and_budget_is_refused_with_both_figures(
 @pytest.mark.parametrize(
     ("given", "named"),
     [
+        ({"live_auc": 0.98}, "in 90.0% of cases, that of the live release in 98.0%"),
         ({"items_lost": 0.101}, "10.1% of the live release's items are gone"),
         ({"drift": CALM.model_copy(update={"churn": 0.95})}, "95.0% of the top 10 neighbors changed over 100 items"),
         ({"compared": Comparison(500, (), (0.5, 0.2), (0.4, 0.4))}, "lists show 20.0% of the catalog"),
@@ -169,6 +172,6 @@ def test_everything_else_that_got_worse_is_named(given: dict[str, object], named
 
 
 def test_a_published_fit_that_does_not_know_its_users_is_refused() -> None:
-    for auc, n in ((0.55, 1), (0.81, 0)):
+    for auc, n in ((0.55, 1), (0.84, 0)):
         facts = GateFacts({"item vectors": measure_vectors(draw(), 15)}, 1.0, None, (0.9, auc))
         assert len(check_gate(facts, CONFIG)) == n
