@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from recsys_cl.serving.filters import Filters
 
 ConfigFile = Annotated[Path | None, Parameter(help="TOML file; without one the defaults hold, or the run's own.")]
 Store = Annotated[Path, Parameter(help="Folder that holds raw, runs and releases.")]
@@ -61,4 +64,47 @@ class LookupOptions:
     """How recommendations are answered."""
 
     include_seen: Annotated[bool, Parameter(help="Items of the history may be recommended.", negative="")] = False
+    as_json: Json = False
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class FilterOptions:
+    """What may be answered."""
+
+    allow: Annotated[
+        list[str] | None,
+        Parameter(help="Only these item_ids; may be repeated.", negative="", allow_leading_hyphen=True),
+    ] = None
+    deny: Annotated[
+        list[str] | None,
+        Parameter(help="None of these item_ids; may be repeated.", negative="", allow_leading_hyphen=True),
+    ] = None
+    where: Annotated[
+        list[str] | None,
+        Parameter(
+            help="Only items with this attribute, as name=value; repeated for one name: any of its values.", negative=""
+        ),
+    ] = None
+
+    def build(self) -> Filters:
+        """As filters. Raises InputError for a condition that is none."""
+        from recsys_cl.serving.filters import Filters, parse_where
+
+        allow = None if self.allow is None else tuple(self.allow)
+        return Filters(allow, tuple(self.deny or ()), parse_where(self.where or ()))
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class ServeOptions:
+    """Where the service listens, and who may ask."""
+
+    host: Annotated[str, Parameter(help="Address to listen at.")] = "127.0.0.1"
+    port: Annotated[int, Parameter(help="Port to listen at; 0 takes one that is free.")] = 8000
+    token_file: Annotated[
+        Path | None, Parameter(help="File whose first line requests must bring: Authorization: Bearer TOKEN.")
+    ] = None
+    allow_anonymous: Annotated[bool, Parameter(help="Let other machines ask without a token.", negative="")] = False
+    quiet: Annotated[bool, Parameter(help="No line for each request.", negative="")] = False
     as_json: Json = False
