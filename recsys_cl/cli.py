@@ -17,6 +17,7 @@ from recsys_cl.door import continue_run, load_config, run_app, start_run
 from recsys_cl.errors import ConfigError, InputError
 from recsys_cl.options import (
     ConfigFile,
+    FilterOptions,
     Force,
     Inputs,
     Json,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 app = App(name="recsys-cl", help="From user interaction logs to a live nearest-neighbor index.", help_format="markdown")
 
 _NOTHING, _STAGE, _NO_INPUTS, _PLAIN = Settings(), StageSettings(), Inputs(), LookupOptions()
+_NO_FILTERS = FilterOptions()
 
 
 @app.command
@@ -136,6 +138,7 @@ def similar(
     ] = None,
     store: Store = Path("data"),
     k: K = 10,
+    filters: FilterOptions = _NO_FILTERS,
     as_json: Json = False,
 ) -> None:
     """Print the neighbors of an item, or of a picture.
@@ -150,12 +153,12 @@ def similar(
 
     if (item_id is None) == (image is None):
         raise ConfigError("what to find neighbors of is not clear", "either an item_id or --image FILE")
-    release = open_release(store)
+    chosen, release = filters.build(), open_release(store)
     if image is not None:
-        answers = answer_file(release, image, k, by or "image")
+        answers = answer_file(release, image, k, by or "image", chosen)
     else:
         assert item_id is not None
-        answers = answer_item(release, item_id, k, by or "behavior")
+        answers = answer_item(release, item_id, k, by or "behavior", chosen)
     _print(as_json, answers, describe_answers(answers))
 
 
@@ -194,6 +197,7 @@ def recommend(
     history_file: Annotated[Path | None, Parameter(help="File with one item_id a line, for ids with commas.")] = None,
     store: Store = Path("data"),
     k: K = 10,
+    filters: FilterOptions = _NO_FILTERS,
     options: LookupOptions = _PLAIN,
 ) -> None:
     """Print recommendations for a user, or for anyone with a history of items.
@@ -205,12 +209,12 @@ def recommend(
 
     if sum(given is not None for given in (user, history, history_file)) != 1:
         raise ConfigError("whom to recommend to is not clear", "exactly one of --user, --history, --history-file")
-    release = open_release(store)
+    chosen, release = filters.build(), open_release(store)
     if user is not None:
-        answers = release.answer_user(user, k, include_seen=options.include_seen)
+        answers = release.answer_user(user, k, options.include_seen, chosen)
     else:
         items = _read_history(history, history_file)
-        answers = release.answer_history(items, k, include_seen=options.include_seen)
+        answers = release.answer_history(items, k, options.include_seen, chosen)
     _print(options.as_json, answers, describe_answers(answers))
 
 

@@ -6,6 +6,7 @@ no hash table to build, milliseconds to open whatever the number of ids. Memory:
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from recsys_cl.errors import StoreError
 from recsys_cl.files import write_file
 
 COLUMN = "id"
+_FEW = 64  # ids
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,14 @@ class IdMap:
         known = pl.DataFrame({COLUMN: self.to_series(), "row": np.arange(len(self), dtype=np.int64)})
         found = pl.DataFrame({COLUMN: wanted.cast(pl.String)}).join(known, on=COLUMN, how="left", maintain_order="left")
         return found["row"].fill_null(-1).to_numpy()
+
+    def find_texts(self, wanted: Sequence[str] | pl.Series) -> NDArray[np.int64]:
+        """As `find_rows`, for texts of any form: a few by a binary search each, instead of a hash table of all ids."""
+        if len(wanted) > _FEW:
+            with contextlib.suppress(UnicodeEncodeError):  # one that no id can be: then each by itself
+                return self.find_rows(pl.Series(wanted, dtype=pl.String))
+        found = [self.find_row(one) for one in wanted]
+        return np.array([-1 if row is None else row for row in found], dtype=np.int64)
 
     def get_id(self, row: int) -> str:
         """The id at one row."""

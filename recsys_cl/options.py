@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from recsys_cl.serving.filters import Filters
 
 ConfigFile = Annotated[Path | None, Parameter(help="TOML file; without one the defaults hold, or the run's own.")]
 Store = Annotated[Path, Parameter(help="Folder that holds raw, runs and releases.")]
@@ -62,3 +65,31 @@ class LookupOptions:
 
     include_seen: Annotated[bool, Parameter(help="Items of the history may be recommended.", negative="")] = False
     as_json: Json = False
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class FilterOptions:
+    """What may be answered."""
+
+    allow: Annotated[
+        list[str] | None,
+        Parameter(help="Only these item_ids; may be repeated.", negative="", allow_leading_hyphen=True),
+    ] = None
+    deny: Annotated[
+        list[str] | None,
+        Parameter(help="None of these item_ids; may be repeated.", negative="", allow_leading_hyphen=True),
+    ] = None
+    where: Annotated[
+        list[str] | None,
+        Parameter(
+            help="Only items with this attribute, as name=value; repeated for one name: any of its values.", negative=""
+        ),
+    ] = None
+
+    def build(self) -> Filters:
+        """As filters. Raises InputError for a condition that is none."""
+        from recsys_cl.serving.filters import Filters, parse_where
+
+        allow = None if self.allow is None else tuple(self.allow)
+        return Filters(allow, tuple(self.deny or ()), parse_where(self.where or ()))

@@ -33,6 +33,7 @@ _GROUPS_PER_NEIGHBOR = 8  # some 6 % more than k candidates are then left to sor
 _CACHE_BYTES = 1 << 20  # of a core (L2): a block that fits in it is read twice for the price of once
 _SPARE = 8  # candidates beyond k that rounding may bring among the k best
 _RESCORED_FLOATS = 1 << 22  # vectors held at a time to score candidates again: 16 MiB
+_LEAST_COPIED_ROWS = 16
 _LEAST_CACHED_ROWS, _LONG_ROWS = 32, 256  # a product over fewer rows spends its time fetching candidates
 
 
@@ -54,23 +55,30 @@ def search_exact(
     k: int,
     seen: Bags | None = None,
     block_mib: int = 256,
+    allowed: NDArray[np.bool_] | None = None,
 ) -> Neighbors:
     """The k candidates with the largest dot product for each query; queries [m, dim], candidates [n, dim].
 
-    seen: a bag for each query, whose items are left out. At most block_mib MiB of scores are held at a time.
-    Raises ValueError where shapes do not fit or a vector is not finite.
+    seen: a bag for each query, whose items are left out. allowed [n]: the candidates that may be found, None for all.
+    At most block_mib MiB of scores are held at a time. Raises ValueError where shapes do not fit or a vector is not
+    finite.
     """
     queries, candidates = _check_vectors(queries, "queries"), _check_vectors(candidates, "candidates")
     if queries.shape[1] != candidates.shape[1]:
         raise ValueError(f"queries {queries.shape} and candidates {candidates.shape} differ in their dimension")
     _check_k(k)
-    by_dim = np.ascontiguousarray(candidates.T)  # [dim, n]: the product reads it a third faster
+    by_dim = candidates.T  # [dim, n]
+    if len(queries) >= _LEAST_COPIED_ROWS:  # else copying would take longer than the product
+        by_dim = np.ascontiguousarray(by_dim)  # the product reads it a third faster
+    refused = None if allowed is None else ~allowed
     held = threading.local()  # one buffer a thread: fresh memory for every block would cost a fifth of the time
 
     def score(start: int, stop: int) -> NDArray[np.float32]:
         if not hasattr(held, "scores") or len(held.scores) < stop - start:
             held.scores = np.empty((stop - start, len(candidates)), dtype=np.float32)
         scores: NDArray[np.float32] = np.matmul(queries[start:stop], by_dim, out=held.scores[: stop - start])
+        if refused is not None:
+            scores[:, refused] = -np.inf
         return scores
 
     found = search_scores(score, (len(queries), len(candidates)), k + _SPARE, seen, block_mib)

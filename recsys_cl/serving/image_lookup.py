@@ -20,6 +20,7 @@ from recsys_cl.evaluation.topk import Neighbors
 from recsys_cl.pictures import read_picture
 from recsys_cl.publishing.manifest import ImageFacts
 from recsys_cl.publishing.parts import IMAGE_ENCODER, IMAGE_MODEL, IMAGE_RESULT, ImageParts
+from recsys_cl.serving.filters import ANY, Filters, find_allowed
 from recsys_cl.serving.lookup import Answer, Release, empty_bags
 from recsys_cl.serving.pictures import FrozenModel, PictureEncoder
 from recsys_cl.serving.search import search_unseen
@@ -29,14 +30,16 @@ from recsys_cl.serving.suggest import explain_unknown
 By = Literal["behavior", "image"]
 
 
-def answer_item(release: Release, item_id: str, k: int = 10, by: By = "behavior") -> list[Answer]:
+def answer_item(
+    release: Release, item_id: str, k: int = 10, by: By = "behavior", filters: Filters = ANY
+) -> list[Answer]:
     """The k nearest items of one, best first, without itself, each with the `space` that answered.
 
     By behavior an item without an event is answered from the place of its picture. Raises UnknownIdError, and
-    InputError for a bad k, or where the release has no pictures and they are asked for.
+    InputError for a bad k or filter, or where the release has no pictures and they are asked for.
     """
     if by == "behavior" and (release.parts.images is None or release.parts.catalog.items.find_row(item_id) is not None):
-        return _mark(release.answer_similar(item_id, k), BEHAVIOR)
+        return _mark(release.answer_similar(item_id, k, filters), BEHAVIOR)
     images, _ = get_images(release)
     row = images.items.find_row(item_id)
     if row is None:
@@ -44,21 +47,21 @@ def answer_item(release: Release, item_id: str, k: int = 10, by: By = "behavior"
             raise InputError(f"item {item_id!r} has no picture in release {release.version}", "an item with one")
         raise explain_unknown("item", release.parts.catalog.items, [item_id], release.version)
     if by == "image":
-        return answer_by_image(release, images.queries[[row]], k, Bags.of_items(np.array([row])))
-    return _answer_place(release, images.places[[row]], k)
+        return answer_by_image(release, images.queries[[row]], k, Bags.of_items(np.array([row])), filters)
+    return _answer_place(release, images.places[[row]], k, filters)
 
 
-def answer_file(release: Release, path: Path, k: int = 10, by: By = "image") -> list[Answer]:
+def answer_file(release: Release, path: Path, k: int = 10, by: By = "image", filters: Filters = ANY) -> list[Answer]:
     """The k items nearest to a picture that may never have been seen; see `answer_item`. Raises PictureError for a file
     that is no picture, InputError as there."""
     images, facts = get_images(release)
     query, place = open_encoder(images, facts).encode(read_picture(path, facts.side, facts.channels)[None])
     if by == "image":
-        return answer_by_image(release, query, k, empty_bags(1))
+        return answer_by_image(release, query, k, empty_bags(1), filters)
     places = np.zeros_like(query)
     if place is not None:
         places[:, :-1] = place * np.float32(facts.place_length)
-    return _answer_place(release, places, k)
+    return _answer_place(release, places, k, filters)
 
 
 def describe_agreement(release: Release, item_id: str, k: int = 10) -> dict[str, Any]:
@@ -92,11 +95,14 @@ def open_encoder(images: ImageParts, facts: ImageFacts) -> PictureEncoder:
     return PictureEncoder(images.files[IMAGE_ENCODER], model)
 
 
-def answer_by_image(release: Release, queries: NDArray[np.float32], k: int, seen: Bags) -> list[Answer]:
+def answer_by_image(
+    release: Release, queries: NDArray[np.float32], k: int, seen: Bags, filters: Filters = ANY
+) -> list[Answer]:
     """The k pictured items nearest to one query [1, dim] by picture, without `seen`."""
     images, _ = get_images(release)
     _check_k(k, len(images.items), release)
-    found = search_unseen(images.index, images.vectors, queries, k, seen)
+    allowed = find_allowed(release.parts.catalog, filters, images.items)
+    found = search_unseen(images.index, images.vectors, queries, k, seen, allowed)
     answers: list[Answer] = []
     for row, score in zip(found.rows[0], found.scores[0], strict=True):
         if row >= 0:
@@ -107,7 +113,7 @@ def answer_by_image(release: Release, queries: NDArray[np.float32], k: int, seen
     return _mark(answers, IMAGE)
 
 
-def _answer_place(release: Release, places: NDArray[np.float32], k: int) -> list[Answer]:
+def _answer_place(release: Release, places: NDArray[np.float32], k: int, filters: Filters) -> list[Answer]:
     if not np.any(places):
         raise InputError(
             f"release {release.version} places no picture among the interactions",
@@ -115,7 +121,7 @@ def _answer_place(release: Release, places: NDArray[np.float32], k: int) -> list
             "ask by picture: --by image",
         )
     release.check_k(k)
-    found: Neighbors = release.search(places, k, empty_bags(1))
+    found: Neighbors = release.search(places, k, empty_bags(1), release.find_allowed(filters))
     return _mark(release.describe(found), BY_IMAGE)
 
 

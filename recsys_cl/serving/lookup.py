@@ -25,6 +25,7 @@ from recsys_cl.publishing.manifest import MANIFEST, Manifest, is_version
 from recsys_cl.publishing.parts import QUERY_TOWER, USER_ID, ReleaseParts, read_parts
 from recsys_cl.publishing.seal import Hold, check_seal
 from recsys_cl.publishing.store import find_releases, read_current
+from recsys_cl.serving.filters import ANY, Filters, find_allowed
 from recsys_cl.serving.frames import Frame, Ids, give_frame, read_frame, read_ids
 from recsys_cl.serving.search import search_unseen
 from recsys_cl.serving.suggest import explain_unknown
@@ -32,7 +33,6 @@ from recsys_cl.serving.towers import QueryTower
 
 NEIGHBOR_ID, WEIGHT = "neighbor_id", "weight"
 _BLOCK_QUERIES = 4096
-_FEW_IDS = 64  # found by a binary search each, instead of a hash table of all ids
 
 Answer = dict[str, Any]
 """`{"item_id", "score", "rank"}`, rank from 1, and what the catalog knows of the item, such as `title`."""
@@ -80,18 +80,21 @@ class Release:
         """Items in the catalog."""
         return len(self.parts.catalog)
 
-    def neighbors(self, item_ids: Ids, k: int = 10) -> Frame:
+    def neighbors(self, item_ids: Ids, k: int = 10, filters: Filters = ANY) -> Frame:
         """The k nearest items of each item: item_id, neighbor_id, score, rank (from 1), title where known.
 
         item_ids: a text, a list, or a polars or pandas series or frame with a column item_id; the answer is pandas
-        for pandas, else polars. Raises UnknownIdError, and InputError for a k below 1 or above the catalog.
+        for pandas, else polars. Raises UnknownIdError, and InputError for a k below 1 or above the catalog, or filters
+        by an attribute that it has not.
         """
         ids = read_ids(item_ids, ID)
         self.check_k(k)
         rows = find_rows(self.parts.catalog.items, ids, "item", self.version)
-        found = self._search_blocks(
-            k, lambda part: (self.encode_items(rows[part]), Bags.of_items(rows[part])), len(rows)
-        )
+
+        def take(part: NDArray[np.int64]) -> tuple[NDArray[np.float32], Bags]:
+            return self.encode_items(rows[part]), Bags.of_items(rows[part])
+
+        found = self._search_blocks(take, len(rows), k, self.find_allowed(filters))
         return give_frame(self._build_frame(ids, found, NEIGHBOR_ID), item_ids)
 
     def recommend(
@@ -100,16 +103,19 @@ class Release:
         history: Ids | None = None,
         k: int = 10,
         include_seen: bool = False,
+        filters: Filters = ANY,
     ) -> Frame:
         """The k best items for each known user, or for histories: user_id, item_id, score, rank, title where known.
 
         users: a text, a list, or a series or frame with user_id. history: item ids of one history (then the answer
         has no user_id), or a frame with item_id, and optionally weight and user_id, a history for each user_id.
-        Raises UnknownIdError, and InputError for a bad k, an empty history, or both or none of users and history.
+        Raises UnknownIdError, and InputError for a bad k or filter, an empty history, or both or none of users and
+        history.
         """
         if (users is None) == (history is None):
             raise InputError("users and history are " + ("both" if users is not None else "neither") + " given", "one")
         self.check_k(k)
+        allowed = self.find_allowed(filters)
         if users is not None:
             ids = read_ids(users, USER_ID)
             rows = find_rows(self.parts.users, ids, "user", self.version)
@@ -117,35 +123,41 @@ class Release:
             def take(part: NDArray[np.int64]) -> tuple[NDArray[np.float32], Bags]:
                 return self.parts.user_vectors[rows[part]], self.get_seen(rows[part], include_seen)
 
-            return give_frame(self._build_frame(ids, self._search_blocks(k, take, len(rows)), ID), users)
+            return give_frame(self._build_frame(ids, self._search_blocks(take, len(rows), k, allowed), ID), users)
         ids, bags = self._read_histories(history)
 
         def encode(part: NDArray[np.int64]) -> tuple[NDArray[np.float32], Bags]:
             taken = bags.take(part)
             return self.encode_bags(taken), empty_bags(len(part)) if include_seen else taken
 
-        found = self._search_blocks(k, encode, len(bags))
+        found = self._search_blocks(encode, len(bags), k, allowed)
         frame = self._build_frame(ids, found, ID)
         return give_frame(frame if len(ids.name) else frame.drop(""), history)
 
-    def answer_similar(self, item_id: str, k: int = 10) -> list[Answer]:
+    def answer_similar(self, item_id: str, k: int = 10, filters: Filters = ANY) -> list[Answer]:
         """The k nearest items of one item, best first, without itself. Raises UnknownIdError and InputError."""
         self.check_k(k)
         row = find_rows(self.parts.catalog.items, [item_id], "item", self.version)
-        return self.describe(self.search(self.encode_items(row), k, Bags.of_items(row)))
+        return self.describe(self.search(self.encode_items(row), k, Bags.of_items(row), self.find_allowed(filters)))
 
-    def answer_user(self, user_id: str, k: int = 10, include_seen: bool = False) -> list[Answer]:
+    def answer_user(
+        self, user_id: str, k: int = 10, include_seen: bool = False, filters: Filters = ANY
+    ) -> list[Answer]:
         """The k best items for a known user, best first, without seen ones. Raises UnknownIdError and InputError."""
         self.check_k(k)
         row = find_rows(self.parts.users, [user_id], "user", self.version)
-        return self.describe(self.search(self.parts.user_vectors[row], k, self.get_seen(row, include_seen)))
+        seen, allowed = self.get_seen(row, include_seen), self.find_allowed(filters)
+        return self.describe(self.search(self.parts.user_vectors[row], k, seen, allowed))
 
-    def answer_history(self, history: list[str], k: int = 10, include_seen: bool = False) -> list[Answer]:
-        """The k best items for somebody with this history of item ids, oldest first. Raises UnknownIdError naming every
-        id that is not in the catalog, and InputError for an empty history."""
+    def answer_history(
+        self, history: Ids, k: int = 10, include_seen: bool = False, filters: Filters = ANY
+    ) -> list[Answer]:
+        """The k best items for somebody with this history of item ids, oldest first; as a frame, with weights, too.
+        Raises UnknownIdError naming every id that is not in the catalog, and InputError for an empty history."""
         self.check_k(k)
         _, bags = self._read_histories(history)
-        return self.describe(self.search(self.encode_bags(bags), k, empty_bags(1) if include_seen else bags))
+        seen = empty_bags(1) if include_seen else bags
+        return self.describe(self.search(self.encode_bags(bags), k, seen, self.find_allowed(filters)))
 
     def encode_bags(self, bags: Bags) -> NDArray[np.float32]:
         """Query vectors [n_bags, dim] of bags of item rows, oldest first, as the query tower makes them."""
@@ -161,9 +173,15 @@ class Release:
         """What to leave out for each of these users: the items they have seen, or nothing."""
         return empty_bags(len(user_rows)) if include_seen else self.parts.seen.take(user_rows)
 
-    def search(self, queries: NDArray[np.float32], k: int, seen: Bags) -> Neighbors:
-        """The k best item rows for queries [m, dim] without `seen`; see `search_unseen`."""
-        return search_unseen(self.parts.index, self.parts.item_vectors, queries, k, seen)
+    def search(
+        self, queries: NDArray[np.float32], k: int, seen: Bags, allowed: NDArray[np.bool_] | None = None
+    ) -> Neighbors:
+        """The k best item rows for queries [m, dim] without `seen`, among those allowed; see `search_unseen`."""
+        return search_unseen(self.parts.index, self.parts.item_vectors, queries, k, seen, allowed)
+
+    def find_allowed(self, filters: Filters) -> NDArray[np.bool_] | None:
+        """Which items may be answered; see `filters.find_allowed`."""
+        return find_allowed(self.parts.catalog, filters)
 
     def check_k(self, k: int) -> None:
         """Raise InputError unless k is a whole number from 1 to the number of items."""
@@ -199,12 +217,12 @@ class Release:
         flat, flat_weights = bags["row"].explode().to_numpy(), bags[WEIGHT].explode().to_numpy()
         return bags[USER_ID], Bags(offsets, flat.astype(np.int32), flat_weights.astype(np.float32))
 
-    def _search_blocks(self, k: int, take: _Take, n: int) -> Neighbors:
+    def _search_blocks(self, take: _Take, n: int, k: int, allowed: NDArray[np.bool_] | None) -> Neighbors:
         """Search n queries in blocks; `take` gives those at some places."""
         found = [Neighbors(np.empty((0, k), dtype=np.int64), np.empty((0, k), dtype=np.float32))]
         for start in range(0, n, _BLOCK_QUERIES):
             queries, seen = take(np.arange(start, min(start + _BLOCK_QUERIES, n)))
-            found.append(self.search(queries, k, seen))
+            found.append(self.search(queries, k, seen, allowed))
         return Neighbors(np.concatenate([f.rows for f in found]), np.concatenate([f.scores for f in found]))
 
     def _build_frame(self, asked: pl.Series, found: Neighbors, name: str) -> pl.DataFrame:
@@ -233,11 +251,7 @@ class Release:
 
 def find_rows(ids: IdMap, wanted: Sequence[str] | pl.Series, kind: str, release: str) -> NDArray[np.int64]:
     """Rows of ids [n], all known. Raises UnknownIdError naming those that are not; kind is `item` or `user`."""
-    if len(wanted) <= _FEW_IDS:
-        found = [ids.find_row(one) for one in wanted]
-        rows = np.array([-1 if row is None else row for row in found], dtype=np.int64)
-    else:
-        rows = ids.find_rows(pl.Series(wanted))
+    rows = ids.find_texts(wanted)
     unknown = [wanted[int(place)] for place in np.flatnonzero(rows < 0)]
     if unknown:
         raise explain_unknown(kind, ids, list(dict.fromkeys(unknown)), release)
