@@ -14,12 +14,14 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from recsys_cl.errors import InputError
 from recsys_cl.ids import IdMap, read_arrow, to_arrow, write_arrow
 
 ID = "item_id"
 TITLE = "title"
 IMAGE = "image_path"
 RESERVED = (ID, TITLE, IMAGE)
+_MOST_NAMED = 20  # attributes
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,14 @@ class Catalog:
     def attributes(self) -> list[str]:
         """Names of the columns besides title and image path."""
         return [name for name in self.columns.column_names if name not in RESERVED]
+
+    def get_attribute(self, name: str) -> pl.Series:
+        """The values of an attribute, by row. Raises InputError for one that there is not, naming those there are."""
+        known = self.attributes
+        if name not in known:
+            there = ", ".join(repr(one) for one in known[:_MOST_NAMED]) or "none"
+            raise InputError(f"items have no attribute {name[:80]!r}", f"one that they have: {there}")
+        return pl.Series(name, self.columns.column(name), dtype=pl.String)
 
     def describe(self, row: int) -> dict[str, Any]:
         """What is known of one item: `{"item_id": …, "title": …, …}`; what is null is left out."""

@@ -5,6 +5,7 @@ Nothing heavy is imported before a command needs it, so that `--help` answers at
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from contextlib import AbstractContextManager
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import App, Parameter
 
 from recsys_cl.door import continue_run, load_config, run_app, start_run
-from recsys_cl.errors import ConfigError, InputError
+from recsys_cl.errors import ConfigError, InputError, MissingExtraError
 from recsys_cl.options import (
     ConfigFile,
     FilterOptions,
@@ -24,11 +25,13 @@ from recsys_cl.options import (
     K,
     LookupOptions,
     MaybeStore,
+    ServeOptions,
     Set,
     Settings,
     StageSettings,
     Store,
 )
+from recsys_cl.serving.limits import Limits
 
 if TYPE_CHECKING:
     from recsys_cl.runs import Run
@@ -36,7 +39,7 @@ if TYPE_CHECKING:
 app = App(name="recsys-cl", help="From user interaction logs to a live nearest-neighbor index.", help_format="markdown")
 
 _NOTHING, _STAGE, _NO_INPUTS, _PLAIN = Settings(), StageSettings(), Inputs(), LookupOptions()
-_NO_FILTERS = FilterOptions()
+_NO_FILTERS, _HERE, _BOUNDS = FilterOptions(), ServeOptions(), Limits()
 
 
 @app.command
@@ -158,7 +161,7 @@ def similar(
         answers = answer_file(release, image, k, by or "image", chosen)
     else:
         assert item_id is not None
-        answers = answer_item(release, item_id, k, by or "behavior", chosen)
+        answers = answer_item(release, item_id, k, by or "behavior", filters=chosen)
     _print(as_json, answers, describe_answers(answers))
 
 
@@ -243,6 +246,27 @@ def export(
         else:
             n_rows = export_neighbors(open_release(store), out, k, progress=progress, by=by)
     print(f"{n_rows:,} rows of {what} in {out}")
+
+
+@app.command
+def serve(*, store: Store = Path("data"), options: ServeOptions = _HERE, limits: Limits = _BOUNDS) -> None:
+    """Answer over HTTP from the live release of a store, and from the next as soon as it is live.
+
+    Example: `recsys-cl serve --store data --port 8000`, then `curl 127.0.0.1:8000/items/i00042/neighbors?k=5`
+
+    Ends on ctrl-C or SIGTERM. With --json, each line is a JSON object. All addresses: `/openapi.json`.
+    """
+    try:
+        importlib.import_module("python_multipart")  # needed for pictures, and not missed before the first one
+        from recsys_cl.serving.server import Address, describe_event, serve
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("serve", error.name or "fastapi") from None
+
+    def say(event: dict[str, Any]) -> None:
+        print(json.dumps(event) if options.as_json else describe_event(event), flush=True)
+
+    address = Address(options.host, options.port, options.token_file, options.allow_anonymous)
+    serve(store, address, limits, say, log=not options.quiet)
 
 
 @app.command

@@ -93,3 +93,18 @@ class FilterOptions:
 
         allow = None if self.allow is None else tuple(self.allow)
         return Filters(allow, tuple(self.deny or ()), parse_where(self.where or ()))
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class ServeOptions:
+    """Where the service listens, and who may ask."""
+
+    host: Annotated[str, Parameter(help="Address to listen at.")] = "127.0.0.1"
+    port: Annotated[int, Parameter(help="Port to listen at; 0 takes one that is free.")] = 8000
+    token_file: Annotated[
+        Path | None, Parameter(help="File whose first line requests must bring: Authorization: Bearer TOKEN.")
+    ] = None
+    allow_anonymous: Annotated[bool, Parameter(help="Let other machines ask without a token.", negative="")] = False
+    quiet: Annotated[bool, Parameter(help="No line for each request.", negative="")] = False
+    as_json: Json = False

@@ -48,14 +48,16 @@ def make_thumbnail(path: Path, side: int) -> bytes:
     return out.getvalue()
 
 
-def read_picture(path: Path, side: int, channels: int) -> NDArray[np.uint8]:
+def read_picture(source: Path | bytes, side: int, channels: int, most_pixels: int = MOST_PIXELS) -> NDArray[np.uint8]:
     """The picture [channels, side, side], gray (1) or red, green and blue (3): whole and upright, in the middle of a
     white square where it is none; what is transparent is white; of an animation the first frame.
 
-    Memory: 11 bytes a pixel, of a JPEG those of a smaller decoding; over 4 million pixels one at a time. Raises
-    PictureError as `make_thumbnail`, and for a file that holds another kind of picture than its name says.
+    source: a file, or what is in one. Memory: 11 bytes a pixel, of a JPEG those of a smaller decoding; over 4 million
+    pixels one at a time. Raises PictureError as `make_thumbnail`, for one of more than most_pixels, and for a file
+    that holds another kind of picture than its name says.
     """
-    upright = _lay_on_white(_read_upright(path, 2 * side, honest=True)).convert("L" if channels == 1 else "RGB")
+    upright = _read_upright(source, 2 * side, honest=True, most_pixels=most_pixels)
+    upright = _lay_on_white(upright).convert("L" if channels == 1 else "RGB")
     width, height = (max(1, round(side * length / max(upright.size))) for length in upright.size)  # however thin
     square = Image.new(upright.mode, (side, side), "white")
     square.paste(
@@ -65,30 +67,26 @@ def read_picture(path: Path, side: int, channels: int) -> NDArray[np.uint8]:
     return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
-def _read_upright(path: Path, least_side: int | None = None, honest: bool = False) -> Image.Image:
+def _read_upright(
+    source: Path | bytes, least_side: int | None = None, honest: bool = False, most_pixels: int = MOST_PIXELS
+) -> Image.Image:
     """Open, check, decode. least_side: a JPEG may come out smaller, but not below this; honest: the name must fit."""
     opened = False
+    name = "upload" if isinstance(source, bytes) else str(source)
     try:
-        info = path.stat()
-        if not stat.S_ISREG(info.st_mode):
-            raise PictureError("not_a_picture", f"{path} is not a picture", "a regular file")
-        if not info.st_size:
-            raise PictureError("empty", f"{path} is not a picture: it has no byte", "a picture")
-        if info.st_size > MOST_BYTES:
-            raise PictureError(
-                "too_many_bytes", f"the picture {path} has {info.st_size} bytes", f"at most {MOST_BYTES}"
-            )
+        _check_size(source, name)
         Image.init()
-        with Image.open(path, formats=[name for name in _FORMATS if name in Image.OPEN]) as image:
+        stream = io.BytesIO(source) if isinstance(source, bytes) else source
+        with Image.open(stream, formats=[name for name in _FORMATS if name in Image.OPEN]) as image:
             opened = True
-            if image.width * image.height > MOST_PIXELS:
+            if image.width * image.height > most_pixels:
                 raise PictureError(
-                    "too_many_pixels", f"the picture {path} has {image.size} pixels", f"at most {MOST_PIXELS}"
+                    "too_many_pixels", f"the picture {name} has {image.size} pixels", f"at most {most_pixels}"
                 )
-            expected = _KINDS.get(path.suffix.lower())
+            expected = None if isinstance(source, bytes) else _KINDS.get(source.suffix.lower())
             if honest and expected and image.format not in expected:
                 raise PictureError(
-                    "mislabeled", f"the picture {path} is a {image.format}", f"a {expected[0]}, as it is named"
+                    "mislabeled", f"the picture {name} is a {image.format}", f"a {expected[0]}, as it is named"
                 )
             if least_side is not None:
                 image.draft(None, (least_side, least_side))
@@ -103,7 +101,21 @@ def _read_upright(path: Path, least_side: int | None = None, honest: bool = Fals
             reason = "too_many_pixels"
         else:
             reason = "damaged" if opened else "not_a_picture"
-        raise PictureError(reason, f"{path} is not a picture that can be read ({error})") from error
+        raise PictureError(reason, f"{name} is not a picture that can be read ({error})") from error
+
+
+def _check_size(source: Path | bytes, name: str) -> None:
+    if isinstance(source, bytes):
+        size = len(source)
+    else:
+        info = source.stat()
+        if not stat.S_ISREG(info.st_mode):
+            raise PictureError("not_a_picture", f"{name} is not a picture", "a regular file")
+        size = info.st_size
+    if not size:
+        raise PictureError("empty", f"{name} is not a picture: it has no byte", "a picture")
+    if size > MOST_BYTES:
+        raise PictureError("too_many_bytes", f"the picture {name} has {size} bytes", f"at most {MOST_BYTES}")
 
 
 def _convert(image: Image.Image) -> Image.Image:

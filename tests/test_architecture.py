@@ -67,6 +67,8 @@ FORBIDDEN = {
     "retrieval": {"torch", "fastapi", "prefect", "flows"},
     "top": {"faiss", "fastapi", "prefect", "flows"},
 }
+WEB = {"fastapi", "starlette", "uvicorn"}
+WEB_FILES = {f"recsys_cl/serving/{name}.py" for name in ("app", "routes", "about", "web", "server")}
 SOURCES = sorted(path for folder in ("recsys_cl", "flows") for path in (ROOT / folder).rglob("*.py"))
 
 
@@ -98,6 +100,9 @@ def test_imports_go_down_only_and_arms_never_meet(path: Path) -> None:
             assert parts[0] not in {"torch", "faiss", "fastapi"}, f"{path}: a flow has no algorithm, yet imports {name}"
             continue
         arm = arm_of(unit)
+        if parts[0] in WEB:
+            assert str(path.relative_to(ROOT)) in WEB_FILES, f"{path} imports {name}: HTTP is a door, not a room"
+            continue
         allowed_faiss = unit == "index"
         assert parts[0] not in FORBIDDEN[arm] - ({"faiss"} if allowed_faiss else set()), f"{path} imports {name}"
         if parts[0] == "faiss":

@@ -81,18 +81,26 @@ def publish_release(
 
 
 def list_releases(store: Path) -> list[dict[str, Any]]:
-    """The releases of a store, oldest first: `{"release", "live", "created", "metrics"}`, where sizes and the manifest
-    are checked, and `"broken"` with the reason for one that cannot be used. Raises StoreError without a store."""
+    """The releases of a store, oldest first: `{"release", "live", "created", "metrics", "gate"}`, where sizes and the
+    manifest are checked, and `"broken"` with the reason for one that cannot be used. Raises StoreError without a store.
+    """
     live: str | None = None
     with contextlib.suppress(StoreError):  # a broken CURRENT makes no release unlistable
         live = find_current(store)
     found = []
     for version in list_versions(store):
-        known: dict[str, Any] = {"release": version, "live": version == live, "created": None, "metrics": {}}
+        known: dict[str, Any] = {
+            "release": version,
+            "live": version == live,
+            "created": None,
+            "metrics": {},
+            "gate": None,
+        }
         folder = store / "releases" / version
         try:
             manifest = read_manifest(folder)
-            known |= {"created": manifest.created, "metrics": manifest.metrics}
+            gate = manifest.gate.model_dump(mode="json") | {"passed": manifest.gate.passed}
+            known |= {"created": manifest.created, "metrics": manifest.metrics, "gate": gate}
             damages = find_damages(folder, manifest, hashes=False)
             if damages:
                 known["broken"] = f"{damages[0].part}: {damages[0].found}; expected {damages[0].expected}"

@@ -6,14 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from recsys_cl.catalog import Catalog
 from recsys_cl.errors import InputError
 from recsys_cl.ids import IdMap
-
-_MOST_NAMED = 20
 
 
 @dataclass(frozen=True)
@@ -80,12 +77,7 @@ def _find_known(items: IdMap, ids: tuple[str, ...]) -> NDArray[np.int64]:
 
 
 def _match_attributes(catalog: Catalog, where: Mapping[str, tuple[str, ...]]) -> NDArray[np.bool_]:
-    known = catalog.attributes
     matching = np.ones(len(catalog), dtype=np.bool_)
     for name, values in where.items():
-        if name not in known:
-            there = ", ".join(repr(one) for one in known[:_MOST_NAMED]) or "none"
-            raise InputError(f"items have no attribute {name[:80]!r}", f"one that they have: {there}")
-        column = pl.Series(name, catalog.columns.column(name), dtype=pl.String)
-        matching &= column.is_in(list(values)).fill_null(False).to_numpy()
+        matching &= catalog.get_attribute(name).is_in(list(values)).fill_null(False).to_numpy()
     return matching

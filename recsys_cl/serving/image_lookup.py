@@ -31,15 +31,20 @@ By = Literal["behavior", "image"]
 
 
 def answer_item(
-    release: Release, item_id: str, k: int = 10, by: By = "behavior", filters: Filters = ANY
+    release: Release,
+    item_id: str,
+    k: int = 10,
+    by: By = "behavior",
+    include_seen: bool = False,
+    filters: Filters = ANY,
 ) -> list[Answer]:
-    """The k nearest items of one, best first, without itself, each with the `space` that answered.
+    """The k nearest items of one, best first, without itself unless include_seen, each with the `space` that answered.
 
     By behavior an item without an event is answered from the place of its picture. Raises UnknownIdError, and
     InputError for a bad k or filter, or where the release has no pictures and they are asked for.
     """
     if by == "behavior" and (release.parts.images is None or release.parts.catalog.items.find_row(item_id) is not None):
-        return _mark(release.answer_similar(item_id, k, filters), BEHAVIOR)
+        return _mark(release.answer_similar(item_id, k, include_seen, filters), BEHAVIOR)
     images, _ = get_images(release)
     row = images.items.find_row(item_id)
     if row is None:
@@ -47,7 +52,8 @@ def answer_item(
             raise InputError(f"item {item_id!r} has no picture in release {release.version}", "an item with one")
         raise explain_unknown("item", release.parts.catalog.items, [item_id], release.version)
     if by == "image":
-        return answer_by_image(release, images.queries[[row]], k, Bags.of_items(np.array([row])), filters)
+        seen = empty_bags(1) if include_seen else Bags.of_items(np.array([row]))
+        return answer_by_image(release, images.queries[[row]], k, seen, filters)
     return _answer_place(release, images.places[[row]], k, filters)
 
 
@@ -55,7 +61,16 @@ def answer_file(release: Release, path: Path, k: int = 10, by: By = "image", fil
     """The k items nearest to a picture that may never have been seen; see `answer_item`. Raises PictureError for a file
     that is no picture, InputError as there."""
     images, facts = get_images(release)
-    query, place = open_encoder(images, facts).encode(read_picture(path, facts.side, facts.channels)[None])
+    pixels = read_picture(path, facts.side, facts.channels)
+    return answer_pixels(release, open_encoder(images, facts), pixels, k, by, filters)
+
+
+def answer_pixels(
+    release: Release, encoder: PictureEncoder, pixels: NDArray[np.uint8], k: int, by: By, filters: Filters = ANY
+) -> list[Answer]:
+    """The k items nearest to a picture [channels, side, side], as it is encoded by the open encoder of the release."""
+    _, facts = get_images(release)
+    query, place = encoder.encode(pixels[None])
     if by == "image":
         return answer_by_image(release, query, k, empty_bags(1), filters)
     places = np.zeros_like(query)
@@ -88,10 +103,10 @@ def get_images(release: Release) -> tuple[ImageParts, ImageFacts]:
     return images, facts
 
 
-def open_encoder(images: ImageParts, facts: ImageFacts) -> PictureEncoder:
-    """What turns a picture into vectors."""
+def open_encoder(images: ImageParts, facts: ImageFacts, n_threads: int | None = None) -> PictureEncoder:
+    """What turns a picture into vectors; n_threads: of a frozen model, None for all cores."""
     frozen = images.files.get(IMAGE_MODEL)
-    model = None if frozen is None else FrozenModel(frozen, facts.mean, facts.std)
+    model = None if frozen is None else FrozenModel(frozen, facts.mean, facts.std, n_threads)
     return PictureEncoder(images.files[IMAGE_ENCODER], model)
 
 

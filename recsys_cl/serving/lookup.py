@@ -134,11 +134,14 @@ class Release:
         frame = self._build_frame(ids, found, ID)
         return give_frame(frame if len(ids.name) else frame.drop(""), history)
 
-    def answer_similar(self, item_id: str, k: int = 10, filters: Filters = ANY) -> list[Answer]:
+    def answer_similar(
+        self, item_id: str, k: int = 10, include_seen: bool = False, filters: Filters = ANY
+    ) -> list[Answer]:
         """The k nearest items of one item, best first, without itself. Raises UnknownIdError and InputError."""
         self.check_k(k)
         row = find_rows(self.parts.catalog.items, [item_id], "item", self.version)
-        return self.describe(self.search(self.encode_items(row), k, Bags.of_items(row), self.find_allowed(filters)))
+        seen = empty_bags(1) if include_seen else Bags.of_items(row)
+        return self.describe(self.search(self.encode_items(row), k, seen, self.find_allowed(filters)))
 
     def answer_user(
         self, user_id: str, k: int = 10, include_seen: bool = False, filters: Filters = ANY
@@ -155,9 +158,13 @@ class Release:
         """The k best items for somebody with this history of item ids, oldest first; as a frame, with weights, too.
         Raises UnknownIdError naming every id that is not in the catalog, and InputError for an empty history."""
         self.check_k(k)
-        _, bags = self._read_histories(history)
+        bags = self.read_history(history)
         seen = empty_bags(1) if include_seen else bags
         return self.describe(self.search(self.encode_bags(bags), k, seen, self.find_allowed(filters)))
+
+    def read_history(self, history: Ids) -> Bags:
+        """The bag of one history of item ids, or one for each user_id of a frame; raises as `answer_history`."""
+        return self._read_histories(history)[1]
 
     def encode_bags(self, bags: Bags) -> NDArray[np.float32]:
         """Query vectors [n_bags, dim] of bags of item rows, oldest first, as the query tower makes them."""

@@ -45,12 +45,15 @@ class PictureEncoder:
 class FrozenModel:
     """A frozen ONNX image model. mean, std: of each channel of pixels from 0 to 1; empty: pixels as they are.
 
-    Of several outputs the first counts; one with more than two dimensions is averaged over all behind the second.
+    n_threads: None for all cores. Of several outputs the first counts; one with more than two dimensions is averaged
+    over all behind the second.
     """
 
-    def __init__(self, path: Path, mean: tuple[float, ...] = (), std: tuple[float, ...] = ()) -> None:
+    def __init__(
+        self, path: Path, mean: tuple[float, ...] = (), std: tuple[float, ...] = (), n_threads: int | None = None
+    ) -> None:
         try:  # from its bytes: weights in another file, which no release would have, are not found so
-            self._session = _open(path.read_bytes(), path.name, count_cores())
+            self._session = _open(path.read_bytes(), path.name, n_threads or count_cores())
         except (SealError, OSError) as error:
             expected = "an image model as one ONNX file, its weights in it"
             raise ConfigError(f"{path} is no frozen image model ({error})", expected, "check images.onnx") from error

@@ -140,7 +140,7 @@ def test_each_way_to_ask_is_filtered_alike(release: Release, filters: Filters) -
         return [a["item_id"] for a in kept][:4]
 
     n, user = release.n_items, release.parts.users.get_id(3)
-    assert list_ids(release.answer_similar("i5", 4, filters)) == keep(release.answer_similar("i5", n))
+    assert list_ids(release.answer_similar("i5", 4, filters=filters)) == keep(release.answer_similar("i5", n))
     assert list_ids(release.answer_user(user, 4, filters=filters)) == keep(release.answer_user(user, n))
     assert list_ids(release.answer_history(["i5"], 4, filters=filters)) == keep(release.answer_history(["i5"], n))
     near = release.neighbors(["i5"], 4, filters)
@@ -153,7 +153,7 @@ def test_each_way_to_ask_is_filtered_alike(release: Release, filters: Filters) -
 
 def test_a_filter_that_lets_nothing_through_gives_no_answer(release: Release) -> None:
     for filters in (Filters(allow=()), Filters(allow=("unknown",)), Filters(where={"genre": ()})):
-        assert release.answer_similar("i5", 4, filters) == []
+        assert release.answer_similar("i5", 4, filters=filters) == []
 
 
 def test_the_command_line_filters(store: Path, recsys: Callable[..., subprocess.CompletedProcess[str]]) -> None:
