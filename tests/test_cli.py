@@ -30,6 +30,7 @@ COMMANDS = (
     "init",
     "sample",
     "doctor",
+    "serve",
 )
 HEAVY = {"torch", "polars", "faiss", "pandas", "numpy", "pydantic", "pyarrow", "scipy", "sklearn", "onnxruntime"}
 LIGHT = {"torch", "onnxscript", "prefect", "pandas", "sklearn", "sqlalchemy"}  # more than a lookup may need

@@ -125,5 +125,11 @@ async def get_metrics(request: Request) -> Response:
     return Response(write_text(service.figures, list_gauges(service.holder)), headers={"content-type": TEXT})
 
 
+@router.get("/openapi.json", include_in_schema=False)
+async def get_openapi(request: Request) -> Response:
+    """All addresses, and what they take and give."""
+    return send(request.app.openapi())
+
+
 def _find_item(live: Live, item_id: str) -> int:
     return int(find_rows(live.release.parts.catalog.items, [item_id], "item", live.release.version)[0])

@@ -32,7 +32,8 @@ Reply = dict[str, Any]
 
 @dataclass(frozen=True)
 class Ask:
-    """How to answer. exclude_seen: leave out what is asked with; why: say what brought each answer; by: see `answer_item`."""
+    """How to answer. exclude_seen: leave out what is asked with; why: say what brought each answer; by: as in
+    `answer_item`."""
 
     k: int = 10
     filters: Filters = ANY

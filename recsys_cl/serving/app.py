@@ -29,6 +29,7 @@ def create_app(service: Service) -> FastAPI:
     app = FastAPI(
         title="recsys_cl",
         version=version("recsys_cl"),
+        openapi_url=None,  # a route of ours
         docs_url=None,  # these load scripts from elsewhere
         redoc_url=None,
         redirect_slashes=False,

@@ -12,6 +12,7 @@ MOST_LISTED = 10_000
 """Ids in `allow` and in `deny`, and values of one attribute."""
 
 Ids = Annotated[list[str], Field(max_length=MOST_LISTED)]
+FewIds = Annotated[list[str], Field(max_length=100)]  # the head of a request holds no more than 64 KiB
 K = Annotated[int, Field(ge=1, description="How many answers; at most as many as there are items.")]
 ALLOW, DENY, WHERE = (
     "Only these item_ids.",
@@ -33,8 +34,8 @@ class InQuery(_Asked):
     """What every lookup takes as query parameters; `allow`, `deny` and `where` may be repeated."""
 
     k: K = 10
-    allow: Annotated[Ids | None, Field(description=ALLOW)] = None
-    deny: Annotated[Ids, Field(description=DENY)] = []
+    allow: Annotated[FewIds | None, Field(description=ALLOW)] = None
+    deny: Annotated[FewIds, Field(description=DENY)] = []
     where: Annotated[
         list[str], Field(description=f"name=value. {WHERE}", max_length=100, examples=[["category=shoes"]])
     ] = []

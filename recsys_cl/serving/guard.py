@@ -88,6 +88,7 @@ class Guard:
         # As it was sent: an id with an encoded slash stays one part of its path.
         raw: bytes = scope.get("raw_path") or scope["path"].encode()
         scope["path"] = raw.decode("ascii", "replace")
+        scope["fastapi.telemetry"] = None  # it would give paths to what the environment configures
         reply = _Reply(send)
         try:
             await self._answer(scope, receive, reply)

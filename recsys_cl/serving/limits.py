@@ -22,7 +22,7 @@ class Limits:
     most_body_bytes: Annotated[int, Parameter(help="Bytes of a body.")] = 1_000_000
     most_pixels: Annotated[int, Parameter(help="Pixels of an uploaded picture.")] = 16_000_000
     most_running: Annotated[int, Parameter(help="Requests answered at a time; more are told to come again.")] = 64
-    most_seconds: Annotated[float, Parameter(help="Seconds that one request may take.")] = 10.0
+    most_seconds: Annotated[float, Parameter(help="Seconds that a request, and first its head, may take.")] = 10.0
     threads: Annotated[int | None, Parameter(help="Threads that compute (default: one for each core).")] = None
 
     def __post_init__(self) -> None:

@@ -27,11 +27,11 @@ from recsys_cl.serving.guard import HEALTH, Guard, Line, Token
 from recsys_cl.serving.holder import Holder
 from recsys_cl.serving.limits import Limits
 from recsys_cl.serving.metrics import RequestFigures
+from recsys_cl.serving.problems import PROBLEM_JSON, Problem
 from recsys_cl.serving.web import Service
 
 _GRACE_SECONDS = 3  # for requests that run when the service is told to end
 _KEEP_ALIVE_SECONDS = 30
-_HEAD_SECONDS = 10.0  # for the head of a request that has begun
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def serve(store: Path, address: Address, limits: Limits, say: Callable[[dict[str
         guard = Guard(app, limits, figures, tell, token, frozenset({HEALTH, *list_page()}))
         config = uvicorn.Config(
             guard,
-            http=_Protocol,
+            http=type("_BoundProtocol", (_Protocol,), {"head_seconds": limits.most_seconds}),
             ws="none",
             lifespan="off",
             log_config=None,
@@ -128,7 +128,8 @@ class _Server(uvicorn.Server):
 class _Protocol(H11Protocol):
     """Hangs up on whoever does not send the head of a request in time, once connected or once it has begun."""
 
-    _patience: Any = None
+    head_seconds = 10.0
+    _patience: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait."""
@@ -149,9 +150,17 @@ class _Protocol(H11Protocol):
         self._calm()
         super().connection_lost(exc)
 
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002  # it would be told in plain text
+        """Refuse what is no HTTP, or has a head of more than 64 KiB."""
+        problem = Problem(400, "http", "the head of the request is no HTTP/1.1, or too long; send long lists in a body")
+        body = problem.encode()
+        head = f"HTTP/1.1 400 Bad Request\r\ncontent-type: {PROBLEM_JSON}\r\nconnection: close\r\n"
+        self.transport.write(f"{head}content-length: {len(body)}\r\n\r\n".encode("ascii") + body)
+        self.transport.close()
+
     def _wait(self) -> None:
         if self._patience is None:
-            self._patience = self.loop.call_later(_HEAD_SECONDS, self._hang_up)
+            self._patience = self.loop.call_later(self.head_seconds, self._hang_up)
 
     def _calm(self) -> None:
         if self._patience is not None:

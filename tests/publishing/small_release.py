@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import polars as pl
 from onnx import TensorProto, helper
+from PIL import Image
 
 from recsys_cl.bags import Bags
 from recsys_cl.catalog import Catalog
 from recsys_cl.config import IndexConfig
 from recsys_cl.ids import IdMap
 from recsys_cl.index.build import build_index
-from recsys_cl.publishing.manifest import GateResult
-from recsys_cl.publishing.parts import GIVEN_FILES, EvaluatedFit, ReleaseParts
+from recsys_cl.publishing.manifest import GateResult, ImageFacts
+from recsys_cl.publishing.parts import GIVEN_FILES, EvaluatedFit, ImageParts, ReleaseParts
 from recsys_cl.publishing.release import ReleaseFacts
 
 ODD_IDS = ("007", "  padded ", "a,b", "../up", "ünï", "Case", "x" * 300)
@@ -110,6 +111,62 @@ def make_parts(folder: Path, world: World) -> ReleaseParts:
             compat_level=pl.CompatLevel.oldest()
         ),
     )
+
+
+def add_pictures(folder: Path, parts: ReleaseParts, seed: int = 0) -> tuple[ReleaseParts, ImageFacts]:
+    """The same release with a picture of every third item, and of `new`, which nobody has touched."""
+    rng, dim, side = np.random.default_rng(seed), parts.item_vectors.shape[1], 8
+    ids = [*parts.catalog.items.to_series().to_list()[::3], "new"]
+    items = IdMap.build(ids)
+    pixels = rng.integers(0, 256, size=(len(ids), side, side), dtype=np.uint8)
+    paths = {}
+    for number, item_id in enumerate(ids):
+        paths[item_id] = str(folder / f"{number}.png")
+        Image.fromarray(pixels[number]).save(paths[item_id])
+    columns = parts.catalog.to_frame().with_columns(
+        image_path=pl.Series([paths.get(item_id) for item_id in parts.catalog.items.to_series()], dtype=pl.String)
+    )
+    weights = rng.normal(size=(side * side, dim)).astype(np.float32)
+    write_image_encoder(folder / "image_encoder.onnx", weights)
+    order = [ids.index(item_id) for item_id in items.to_series()]
+    queries = (pixels[order].reshape(len(ids), -1) / 255).astype(np.float32) @ weights
+    places = np.column_stack((queries[:, :-1], np.zeros(len(ids)))).astype(np.float32)
+    index = build_index(queries, IndexConfig(kind="flat"))[0]
+    (folder / "images.json").write_text("{}")
+    (folder / "image_sheet.png").write_bytes(b"sheet")
+    names = ("image_encoder.onnx", "images.json", "image_sheet.png")
+    images = ImageParts(items, queries, queries, places, index, {name: folder / name for name in names})
+    catalog = Catalog.build(parts.catalog.items, columns)
+    facts = ImageFacts(n_items=len(ids), side=side, channels=1, place_length=1.0, index=index.facts)
+    return replace(parts, catalog=catalog, images=images), facts
+
+
+def write_image_encoder(path: Path, weights: np.ndarray) -> None:
+    """Pixels times weights; a place is the query without its last float."""
+    f, t = TensorProto.FLOAT, helper.make_tensor
+    n_pixels, dim = weights.shape
+    side = round(n_pixels**0.5)
+    nodes = [
+        helper.make_node("Flatten", ["pixels"], ["flat"], axis=1),
+        helper.make_node("MatMul", ["flat", "weights"], ["query"]),
+        helper.make_node("Slice", ["query", "from", "to", "axis"], ["place"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "image_encoder",
+        [helper.make_tensor_value_info("pixels", f, ["n", 1, side, side])],
+        [
+            helper.make_tensor_value_info("query", f, ["n", dim]),
+            helper.make_tensor_value_info("place", f, ["n", dim - 1]),
+        ],
+        [
+            t("weights", f, weights.shape, weights.ravel()),
+            t("from", TensorProto.INT64, [1], [0]),
+            t("to", TensorProto.INT64, [1], [dim - 1]),
+            t("axis", TensorProto.INT64, [1], [1]),
+        ],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), str(path))
 
 
 def make_facts(

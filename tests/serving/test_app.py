@@ -1,0 +1,403 @@
+"""The service: its answers are those of lookup, its refusals say what to do, whatever is asked of it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from prometheus_client.parser import text_string_to_metric_families
+
+from recsys_cl.serving.filters import Filters
+from recsys_cl.serving.image_lookup import answer_file, answer_item
+from recsys_cl.serving.lookup import Release, open_release
+
+Address = Callable[..., str]
+ODD = ["007", "  padded ", "a,b", "../up", "ünï", "Case", "x" * 300, "i5"]
+
+
+def strip(answers: list[dict[str, Any]], *names: str) -> list[dict[str, Any]]:
+    return [{name: value for name, value in answer.items() if name not in names} for answer in answers]
+
+
+# --- answers ---
+
+
+@pytest.mark.parametrize("item_id", ODD)
+def test_neighbors_are_those_of_lookup_for_any_id(
+    server: Any, release: Release, address: Address, item_id: str
+) -> None:
+    found = server.ask(address("items", item_id, "neighbors") + "?k=7")
+    assert found == {"release": release.version, "items": answer_item(release, item_id, 7)}
+    assert server.ask(address("items", item_id))["title"] == f"Title of {item_id}"
+
+
+def test_recommendations_are_those_of_lookup(server: Any, release: Release) -> None:
+    assert server.ask("/users/u3/recommendations?k=4")["items"] == release.answer_user("u3", 4)
+    found = server.ask("/users/u3/recommendations?k=4&exclude_seen=false")["items"]
+    assert found == release.answer_user("u3", 4, include_seen=True)
+    assert server.ask("/recommend", {"user_id": "u3", "k": 4})["items"] == release.answer_user("u3", 4)
+
+
+def test_a_history_is_answered_with_its_weights(server: Any, release: Release) -> None:
+    assert server.ask("/recommend", {"history": ["i1", "i5"]})["items"] == release.answer_history(["i1", "i5"])
+    found = server.ask("/recommend", {"history": ["i1", "i5"], "weights": [2, 1], "k": 5})["items"]
+    assert found == release.answer_history(["i1", "i5", "i1"], 5)
+    found = server.ask("/recommend", {"history": ["i1"], "exclude_seen": False, "k": 60})["items"]
+    assert "i1" in [answer["item_id"] for answer in found]
+    assert len(found) == 60
+
+
+def test_filters_are_the_same_in_a_query_and_in_a_body(server: Any, release: Release) -> None:
+    filters = Filters(None, ("i1", "a,b"), {"genre": ("crime", "none")})
+    query = "k=8&deny=i1&deny=a%2Cb&where=genre%3Dcrime&where=genre=none"
+    body = {"k": 8, "deny": ["i1", "a,b"], "where": {"genre": ["crime", "none"]}}
+    assert server.ask(f"/users/u3/recommendations?{query}")["items"] == release.answer_user("u3", 8, filters=filters)
+    found = server.ask("/recommend", {"history": ["i5"], **body})["items"]
+    assert found == release.answer_history(["i5"], 8, filters=filters)
+    found = server.ask(f"/items/i5/neighbors?{query}")
+    assert found["items"] == answer_item(release, "i5", 8, filters=filters)
+    assert server.ask("/batch/neighbors", [{"item_id": "i5", **body}]) == [found]
+    only = server.ask("/recommend", {"history": ["i5"], "allow": ["i6", "i7"], "where": {"genre": "crime"}})["items"]
+    assert [a["item_id"] for a in only] == [
+        a["item_id"] for a in release.answer_history(["i5"], 60) if a["item_id"] in ("i6", "i7") and "genre" in a
+    ]
+
+
+def test_a_batch_answers_each_as_alone_and_tells_which_it_cannot(server: Any, release: Release) -> None:
+    bodies = [{"history": ["i5"]}, {"history": ["nothing"]}, {"user_id": "u3", "k": 3}, {"user_id": "u3", "k": 61}]
+    found = server.ask("/batch/recommend", bodies)
+    assert found[0] == server.ask("/recommend", bodies[0])
+    assert [one.get("status") for one in found] == [None, 404, None, 422]
+    assert found[2]["items"] == release.answer_user("u3", 3)
+
+
+def test_why_names_what_was_asked_with(server: Any) -> None:
+    history = ["i1", "i5", "i7"]
+    found = server.ask("/recommend", {"history": history, "why": True, "k": 3})["items"]
+    assert all({cause["item_id"] for cause in answer["why"]} <= set(history) for answer in found)
+    assert all(sum(cause["share"] for cause in answer["why"]) == pytest.approx(1, abs=1e-5) for answer in found)
+    found = server.ask("/items/i5/neighbors?why=true&k=3")["items"]
+    assert all(answer["why"]["n_users"] >= 0 for answer in found)
+    assert len(server.ask("/users/u3/recommendations?why=true&k=3")["items"][0]["why"]) == 5
+
+
+def test_items_are_found_by_their_title(server: Any, address: Address) -> None:
+    found = server.ask("/items?query=title%20OF%20i5&k=3")["items"]
+    assert [item["item_id"] for item in found] == ["i5", "i50", "i51"]
+    row = found[0]["row"]
+    assert server.ask(f"/map/items?start={row}&count=1")["items"] == [found[0]]
+    assert server.ask("/items?query=%20")["items"] == []
+
+
+def test_the_map_has_a_point_and_a_color_for_each_item(server: Any, release: Release) -> None:
+    status, content, headers = server.call("/map")
+    assert (status, headers["release"]) == (200, release.version)
+    points = np.frombuffer(content, dtype="<f4").reshape(-1, 2)
+    assert len(points) == release.n_items
+    assert np.abs(points).max() == pytest.approx(1)
+    colors = server.ask("/map/colors?attribute=genre")
+    assert colors["categories"] == ["crime"]
+    codes = np.frombuffer(base64.b64decode(colors["codes"]), dtype=np.uint8)
+    genres = [release.parts.catalog.describe(row).get("genre") for row in range(release.n_items)]
+    assert codes.tolist() == [0 if genre is None else 1 for genre in genres]
+    assert len(server.ask("/map/items?start=50&count=100")["items"]) == 10
+
+
+def test_it_tells_what_it_answers_from(server: Any, release: Release) -> None:
+    found = server.ask("/release")
+    assert (found["release"], found["n_items"], found["attributes"]) == (release.version, 60, ["genre"])
+    assert server.ask("/ready") | {"age_seconds": 0} == {
+        "ready": True,
+        "release": release.version,
+        "age_seconds": 0,
+        "refused": None,
+    }
+    assert server.ask("/health") == {"status": "live"}
+    (listed,) = server.ask("/releases")["releases"]
+    assert (listed["release"], listed["live"], listed["gate"]["passed"]) == (release.version, True, True)
+    assert server.ask(f"/releases/{release.version}/diff/{release.version}")["churn"] == 0
+
+
+def test_metrics_are_what_prometheus_reads(server: Any, release: Release) -> None:
+    for _ in range(3):
+        server.ask("/items/i5/neighbors")
+    status, content, headers = server.call("/metrics")
+    assert (status, headers["content-type"].partition(";")[0]) == (200, "text/plain")
+    families = {family.name: family for family in text_string_to_metric_families(content.decode())}
+    (info,) = families["recsys_release_info"].samples
+    assert info.labels == {"release": release.version}
+    assert families["recsys_release_age_seconds"].samples[0].value > 0
+    route = {"method": "GET", "route": "/items/{item_id}/neighbors", "status": "200"}
+    (n,) = (one.value for one in families["recsys_requests"].samples if one.labels == route)
+    assert n >= 3
+    samples = [one for one in families["recsys_request_seconds"].samples if one.labels["route"] == route["route"]]
+    counts = [one.value for one in samples if one.name.endswith("_bucket")]
+    assert counts == sorted(counts)
+    assert {one.value for one in samples if one.name.endswith("_count")} == {counts[-1]}
+
+
+# --- pictures ---
+
+
+@pytest.fixture(scope="module")
+def pictured(start_server: Callable[..., Any], pictured_store: Path) -> Any:
+    """A service over a release with pictures."""
+    return start_server(pictured_store, "--most-pixels", "10000")
+
+
+def draw(side: int, seed: int = 0) -> bytes:
+    out = io.BytesIO()
+    pixels = np.random.default_rng(seed).integers(0, 256, size=(side, side), dtype=np.uint8)
+    Image.fromarray(pixels).save(out, "PNG")
+    return out.getvalue()
+
+
+def test_a_picture_that_is_sent_is_answered_as_its_file(pictured: Any, pictured_store: Path, tmp_path: Path) -> None:
+    picture = draw(40)
+    (tmp_path / "p.png").write_bytes(picture)
+    status, found, _ = pictured.call("/images/neighbors?k=5", picture, {"content-type": "image/png"})
+    assert status == 200, found
+    expected = answer_file(open_release(pictured_store), tmp_path / "p.png", 5)
+    assert strip(found["items"], "image") == strip(expected, "image_path")
+    form = b'--x\r\ncontent-disposition: form-data; name="file"; filename="p"\r\n\r\n' + picture + b"\r\n--x--\r\n"
+    kind = {"content-type": "multipart/form-data; boundary=x"}
+    assert pictured.call("/images/neighbors?k=5", form, kind)[1] == found
+    placed = pictured.call("/images/neighbors?k=5&by=behavior", form, kind)[1]["items"]
+    assert {answer["space"] for answer in placed} == {"behavior_by_image"}
+    filtered = pictured.call("/images/neighbors?k=20&where=genre=crime", form, kind)[1]["items"]
+    assert {answer["genre"] for answer in filtered} == {"crime"}
+
+
+def test_items_are_neighbors_by_their_pictures_and_shown(pictured: Any, pictured_store: Path, address: Address) -> None:
+    release = open_release(pictured_store)
+    item_id = release.parts.catalog.items.get_id(0)
+    found = pictured.ask(address("items", item_id, "neighbors") + "?by=image&k=5&deny=new")["items"]
+    expected = answer_item(release, item_id, 5, "image", filters=Filters(deny=("new",)))
+    assert strip(found, "image") == strip(expected, "image_path")
+    assert str(pictured_store.parent) not in str(found)  # where a picture lies is nobody's business
+    status, content, headers = pictured.call(found[0]["image"] + "?side=32")
+    assert (status, headers["content-type"]) == (200, "image/png")
+    assert max(Image.open(io.BytesIO(content)).size) <= 32
+    assert {a["space"] for a in pictured.ask("/items/new/neighbors?why=true")["items"]} == {"behavior_by_image"}
+    without = release.parts.catalog.items.get_id(1)
+    assert pictured.call(address("images", without))[0] == 404
+    assert pictured.call(address("items", without, "neighbors") + "?by=image")[0] == 422
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "status"),
+    [
+        (b"no picture", "image/png", 422),
+        (b"", "image/png", 422),
+        (draw(101), "image/png", 413),
+        (draw(40)[:200], "image/png", 422),
+        (draw(40), "text/plain", 415),
+        (b"--x--\r\n", "multipart/form-data; boundary=x", 422),
+        (b"nothing like it", "multipart/form-data; boundary=x", 400),
+        (b"nothing like it", "multipart/form-data", 400),
+    ],
+)
+def test_what_is_no_picture_is_refused(pictured: Any, body: bytes, kind: str, status: int) -> None:
+    found, problem, _ = pictured.call("/images/neighbors", body, {"content-type": kind}, "POST")
+    assert (found, problem["status"]) == (status, status)
+
+
+def test_without_pictures_there_is_nothing_to_ask_by_picture(server: Any) -> None:
+    for path, body in (("/images/neighbors", draw(8)), ("/items/i5/neighbors?by=image", None), ("/images/i5", None)):
+        status, problem, _ = server.call(path, body, {"content-type": "image/png"})
+        assert (status, problem["status"]) == (404, 404)
+
+
+# --- refusals ---
+
+FINE = {"history": ["i5"]}
+BAD: list[tuple[str, Any, int]] = [
+    ("/items/nothing/neighbors", None, 404),
+    ("/items/..%2F..%2Fetc%2Fpasswd/neighbors", None, 404),
+    ("/items/%00/neighbors", None, 404),
+    ("/items/%FF%ED%A0%80/neighbors", None, 404),
+    (f"/items/{'n' * 20_000}/neighbors", None, 404),
+    ("/users/nobody/recommendations", None, 404),
+    ("/releases/no/diff/..%2F..", None, 404),
+    ("/nothing/here", None, 404),
+    ("/items/", None, 404),
+    ("/items/i5/neighbors?k=0", None, 422),
+    ("/items/i5/neighbors?k=61", None, 422),
+    ("/items/i5/neighbors?k=100000000", None, 422),
+    ("/items/i5/neighbors?k=1e3", None, 422),
+    (f"/items/i5/neighbors?k={'9' * 5000}", None, 422),
+    ("/items/i5/neighbors?limit=5", None, 422),
+    ("/items/i5/neighbors?by=smell", None, 422),
+    ("/items/i5/neighbors?where=genre", None, 422),
+    ("/items/i5/neighbors?where=color=red", None, 422),
+    ("/items", None, 422),
+    ("/map/colors?attribute=title", None, 422),
+    ("/map/items?start=-1", None, 422),
+    ("/recommend", {}, 422),
+    ("/recommend", {"history": []}, 422),
+    ("/recommend", {"history": ["i5"] * 1001}, 422),
+    ("/recommend", {"history": [5]}, 422),
+    ("/recommend", {"history": "i5"}, 422),
+    ("/recommend", {"history": ["nothing", "i5"]}, 404),
+    ("/recommend", {**FINE, "user_id": "u3"}, 422),
+    ("/recommend", {**FINE, "k": "5"}, 422),
+    ("/recommend", {**FINE, "k": True}, 422),
+    ("/recommend", {**FINE, "weights": [0]}, 422),
+    ("/recommend", {**FINE, "weights": [1, 2]}, 422),
+    ("/recommend", {**FINE, "weights": [1e300]}, 422),
+    ("/recommend", {**FINE, "nonsense": 1}, 422),
+    ("/recommend", {**FINE, "allow": ["x"] * 10_001}, 422),
+    ("/recommend", {**FINE, "where": {"color": "red"}}, 422),
+    ("/recommend", {"history": ["\ud800"]}, 422),
+    ("/recommend", b'{"history": ["i5"], "weights": [NaN]}', 422),
+    ("/recommend", b'{"history": ["i5"], "k": ' + b"9" * 6000 + b"}", 400),
+    ("/recommend", b"[" * 200_000, 400),
+    ("/recommend", b'{"history": ', 422),
+    ("/recommend", b"\xff\xfe", 422),
+    ("/recommend", b'{"history": ["\xff"]}', 400),
+    ("/recommend", b"", 422),
+    ("/recommend", {"history": ["i5"] * 400_000}, 413),
+    ("/batch/recommend", [], 422),
+    ("/batch/recommend", [FINE] * 101, 422),
+    ("/batch/recommend", FINE, 422),
+    ("/batch/neighbors", [{"item_id": None}], 422),
+]
+
+
+@pytest.mark.parametrize(("path", "body", "status"), BAD, ids=[f"{n}{path[:30]}" for n, (path, _, _) in enumerate(BAD)])
+def test_what_cannot_be_answered_is_refused_with_what_to_do(server: Any, path: str, body: Any, status: int) -> None:
+    kind = {"content-type": "application/json"}
+    found, problem, headers = server.call(path, body, kind, "GET" if body is None else "POST")
+    assert (found, headers["content-type"]) == (status, "application/problem+json"), problem
+    assert problem["status"] == status
+    assert problem["type"].startswith("urn:recsys-cl:problem:")
+    assert problem["title"]
+    assert 10 < len(problem["detail"]) <= 2000
+    assert "traceback" not in str(problem).lower()
+
+
+def test_another_method_is_told_which_it_may_be(server: Any) -> None:
+    status, problem, headers = server.call("/recommend", method="DELETE")
+    assert (status, problem["status"], headers["allow"]) == (405, 405, "POST")
+
+
+def test_every_answer_forbids_what_a_browser_might_guess(server: Any) -> None:
+    for path in ("/items/i5/neighbors", "/nothing", "/map"):
+        _, _, headers = server.call(path)
+        assert headers["x-content-type-options"] == "nosniff"
+        assert "default-src 'none'" in headers["content-security-policy"]
+
+
+# --- the process ---
+
+
+def test_the_service_imports_no_torch_and_no_prefect_and_ends_when_told(
+    store: Path, tmp_path: Path, start_server: Callable[..., Any]
+) -> None:
+    code = (
+        "import sys; from recsys_cl.cli import app; from recsys_cl.door import run_app\n"
+        "code = run_app(app, ['serve', '--store', sys.argv[1], '--port', '0'])\n"
+        "print(code, [m for m in ('torch', 'prefect', 'pandas', 'sklearn', 'onnx', 'scipy') if m in sys.modules])"
+    )
+    command = [sys.executable, "-c", code, str(store)]
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert "answers at http://127.0.0.1:" in process.stdout.readline()
+            process.send_signal(number)
+            assert process.stdout.read() == "0 []\n"
+
+
+def test_where_it_may_not_or_cannot_listen_it_says_so(
+    store: Path, tmp_path: Path, server: Any, recsys: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    (tmp_path / "empty").write_text("\n")
+    taken = server.url.rpartition(":")[2]
+    for options, message in (
+        (("--host", "0.0.0.0"), "--token-file"),
+        (("--host", "::"), "--token-file"),
+        (("--host", "no.such.host.invalid"), "is unknown"),
+        (("--host", "192.0.2.1", "--allow-anonymous"), "cannot be had"),
+        (("--port", taken), "--port another"),
+        (("--port", "70000"), "0 to 65535"),
+        (("--token-file", str(tmp_path / "missing")), "cannot be read"),
+        (("--token-file", str(tmp_path / "empty")), "holds no token"),
+        (("--most-k", "0"), "at least 1"),
+        (("--most-seconds", "nan"), "--most-seconds"),
+    ):
+        done = recsys("serve", "--store", store, *options)
+        assert (done.returncode, done.stdout) == (2, ""), done.stderr
+        last = done.stderr.splitlines()[-1]
+        assert last.startswith("recsys-cl: ")
+        assert message in last
+    assert "is not a store" in recsys("serve", "--store", tmp_path).stderr
+
+
+@pytest.mark.parametrize("missing", ["fastapi", "uvicorn", "python_multipart"])
+def test_a_missing_extra_is_named(store: Path, missing: str) -> None:
+    code = (
+        f"import sys; sys.modules[{missing!r}] = None; from recsys_cl.cli import app\n"
+        "from recsys_cl.door import run_app; sys.exit(run_app(app, ['serve', '--store', sys.argv[1]]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(store)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert f"needs {missing}" in done.stderr
+    assert "recsys_cl[serve]" in done.stderr
+
+
+def test_requests_must_bring_the_token(store: Path, tmp_path: Path, start_server: Callable[..., Any]) -> None:
+    path = tmp_path / "token"
+    path.write_text("s3cret\n")
+    path.chmod(0o600)
+    server = start_server(store, "--token-file", str(path), "--host", "0.0.0.0")
+    for given in (None, "Bearer", "Bearer ", "Bearer s3cre", "Bearer s3crett", "Basic s3cret", "s3cret", "Bearer \xff"):
+        for target in ("/items/i5/neighbors", "/ready", "/metrics", "/openapi.json", "/nothing"):
+            status, problem, headers = server.call(target, headers={} if given is None else {"authorization": given})
+            assert (status, problem["status"], headers["www-authenticate"]) == (401, 401, "Bearer")
+    assert server.call("/items/i5/neighbors", headers={"authorization": "bearer s3cret"})[0] == 200
+    assert server.call("/health")[0] == 200
+    assert server.stop() == 0
+    assert "s3cret" not in "".join(server.said)
+
+
+def test_a_token_that_others_may_read_is_told_of(store: Path, tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    path.write_text("s3cret\n")
+    path.chmod(0o644)
+    command = [sys.executable, "-m", "recsys_cl.cli", "serve", "--store", str(store), "--token-file", str(path)]
+    done = subprocess.run([*command, "--port", "70000"], capture_output=True, text=True, timeout=60)
+    assert f"chmod 600 {path}" in done.stderr
+    assert "s3cret" not in done.stderr
+
+
+def test_neither_ids_nor_paths_nor_tokens_are_logged(store: Path, start_server: Callable[..., Any]) -> None:
+    server, canary = start_server(store), "canary4711"
+    for path, body in (
+        (f"/items/{canary}/neighbors?allow={canary}", None),
+        (f"/users/{canary}/recommendations", None),
+        (f"/{canary}?{canary}", None),
+        (f"/items?query={canary}", None),
+        ("/recommend", {"history": [canary]}),
+        ("/recommend", {canary: canary}),
+        ("/items/i5/neighbors", None),
+    ):
+        server.call(path, body, {"authorization": f"Bearer {canary}", "cookie": canary})
+    server.call("/", method="CANARY4711")
+    with socket.create_connection(server.address, timeout=30) as connection:
+        connection.sendall(f"{canary} {canary}\r\n\r\n".encode())
+        connection.recv(1000)
+    assert server.stop() == 0
+    said = "".join(server.said).lower()
+    assert canary not in said
+    assert '"/items/{item_id}/neighbors", "status": 200' in said
+    assert said.count("\n") == 8
