@@ -55,7 +55,8 @@ def test_the_wheel_holds_the_package_with_its_types_and_the_flows_and_nothing_el
     names = zipfile.ZipFile(wheel).namelist()
     sources = {str(path.relative_to(ROOT)) for name in ("recsys_cl", "flows") for path in (ROOT / name).rglob("*.py")}
     code = {name for name in names if ".dist-info/" not in name}
-    assert code == sources | {"recsys_cl/py.typed"}
+    page = {str(path.relative_to(ROOT)) for path in (ROOT / "recsys_cl" / "serving" / "page").glob("*")}
+    assert code == sources | page | {"recsys_cl/py.typed"}
     assert any(name.endswith("/LICENSE") for name in names)
 
 

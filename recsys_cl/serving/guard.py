@@ -30,6 +30,7 @@ HEALTH = "/health"
 _UNCOUNTED = {HEALTH, "/ready", "/metrics"}  # answered however many are running: they take no thread
 _GONE = 499  # whoever asked has hung up: the number that others give it
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+_MOST_DROPPED = 16 << 20  # bytes beyond the bound
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -119,7 +120,7 @@ class Guard:
             # A thread cannot be stopped: what is too slow is answered for, and counts as running until it ends.
             done, _ = await asyncio.wait({task}, timeout=self._limits.most_seconds)
             if not done:
-                await reply.refuse(_explain_slow(reply.read, self._limits.most_seconds))
+                await reply.refuse(reply.verdict or _explain_slow(reply.read, self._limits.most_seconds))
         finally:
             reply.closed = True
             task.cancel()
@@ -140,11 +141,14 @@ class Guard:
             await reply.refuse(explain_fault())
 
     async def _read(self, scope: Scope, receive: Receive, reply: _Reply) -> Receive:
-        """Read the whole body, bounded whatever its head says; gives what gives it again."""
+        """Read the whole body, bounded whatever its head says; gives what gives it again.
+
+        Some of what is too much is read and dropped: whoever still sends would not hear the answer.
+        """
         names = {name: value for name, value in scope["headers"] if name in (b"content-length", b"transfer-encoding")}
         most, size = self._limits.most_body_bytes, 0
         said = names.get(b"content-length", b"0")
-        if said.isdigit() and int(said[:20]) > most:
+        if said.isdigit() and int(said[:20]) > _MOST_DROPPED + most:
             raise ProblemError(_explain_large(most))
         chunks: list[bytes] = []
         more = bool(names)
@@ -152,11 +156,17 @@ class Guard:
             message = await receive()
             if message["type"] != "http.request":
                 raise asyncio.CancelledError  # whoever asked is gone
-            chunks.append(message.get("body", b""))
-            size += len(chunks[-1])
-            if size > most:
-                raise ProblemError(_explain_large(most))
-            more = message.get("more_body", False)
+            chunk, more = message.get("body", b""), message.get("more_body", False)
+            size += len(chunk)
+            if size <= most:
+                chunks.append(chunk)
+            else:
+                chunks, reply.verdict = [], _explain_large(most)
+            if size > _MOST_DROPPED + most:
+                break
+        if reply.verdict is not None:
+            reply.read = not more
+            raise ProblemError(reply.verdict)
         reply.read = True
         body: list[Message] = [{"type": "http.request", "body": b"".join(chunks), "more_body": False}]
 
@@ -174,6 +184,7 @@ class _Reply:
         self.status = 0
         self.fault: str | None = None
         self.closed = self.read = False
+        self.verdict: Problem | None = None  # known while the body still comes
 
     async def __call__(self, message: Message) -> None:
         if self.closed:

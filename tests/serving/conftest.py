@@ -137,6 +137,6 @@ def server(start_server: Callable[..., Server], store: Path) -> Server:
 
 
 @pytest.fixture(scope="session")
-def address() -> Callable[..., str]:
-    """address("items", item_id, "neighbors"): a path with its parts encoded."""
+def encode() -> Callable[..., str]:
+    """encode("items", item_id, "neighbors"): a path with its parts encoded."""
     return lambda *parts: "".join(f"/{quote(part, safe='')}" for part in parts)

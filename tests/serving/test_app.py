@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import signal
@@ -12,16 +13,25 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
+from recsys_cl.errors import ConfigError, StoreError
+from recsys_cl.serving.app import create_app, list_page
+from recsys_cl.serving.diffs import Diffs
 from recsys_cl.serving.filters import Filters
+from recsys_cl.serving.holder import Holder
 from recsys_cl.serving.image_lookup import answer_file, answer_item
+from recsys_cl.serving.limits import Limits
 from recsys_cl.serving.lookup import Release, open_release
+from recsys_cl.serving.metrics import RequestFigures
+from recsys_cl.serving.server import Address, serve
+from recsys_cl.serving.web import Service
 
-Address = Callable[..., str]
+Encode = Callable[..., str]
 ODD = ["007", "  padded ", "a,b", "../up", "ünï", "Case", "x" * 300, "i5"]
 
 
@@ -33,12 +43,10 @@ def strip(answers: list[dict[str, Any]], *names: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("item_id", ODD)
-def test_neighbors_are_those_of_lookup_for_any_id(
-    server: Any, release: Release, address: Address, item_id: str
-) -> None:
-    found = server.ask(address("items", item_id, "neighbors") + "?k=7")
+def test_neighbors_are_those_of_lookup_for_any_id(server: Any, release: Release, encode: Encode, item_id: str) -> None:
+    found = server.ask(encode("items", item_id, "neighbors") + "?k=7")
     assert found == {"release": release.version, "items": answer_item(release, item_id, 7)}
-    assert server.ask(address("items", item_id))["title"] == f"Title of {item_id}"
+    assert server.ask(encode("items", item_id))["title"] == f"Title of {item_id}"
 
 
 def test_recommendations_are_those_of_lookup(server: Any, release: Release) -> None:
@@ -91,7 +99,7 @@ def test_why_names_what_was_asked_with(server: Any) -> None:
     assert len(server.ask("/users/u3/recommendations?why=true&k=3")["items"][0]["why"]) == 5
 
 
-def test_items_are_found_by_their_title(server: Any, address: Address) -> None:
+def test_items_are_found_by_their_title(server: Any, encode: Encode) -> None:
     found = server.ask("/items?query=title%20OF%20i5&k=3")["items"]
     assert [item["item_id"] for item in found] == ["i5", "i50", "i51"]
     row = found[0]["row"]
@@ -178,10 +186,10 @@ def test_a_picture_that_is_sent_is_answered_as_its_file(pictured: Any, pictured_
     assert {answer["genre"] for answer in filtered} == {"crime"}
 
 
-def test_items_are_neighbors_by_their_pictures_and_shown(pictured: Any, pictured_store: Path, address: Address) -> None:
+def test_items_are_neighbors_by_their_pictures_and_shown(pictured: Any, pictured_store: Path, encode: Encode) -> None:
     release = open_release(pictured_store)
     item_id = release.parts.catalog.items.get_id(0)
-    found = pictured.ask(address("items", item_id, "neighbors") + "?by=image&k=5&deny=new")["items"]
+    found = pictured.ask(encode("items", item_id, "neighbors") + "?by=image&k=5&deny=new")["items"]
     expected = answer_item(release, item_id, 5, "image", filters=Filters(deny=("new",)))
     assert strip(found, "image") == strip(expected, "image_path")
     assert str(pictured_store.parent) not in str(found)  # where a picture lies is nobody's business
@@ -190,8 +198,8 @@ def test_items_are_neighbors_by_their_pictures_and_shown(pictured: Any, pictured
     assert max(Image.open(io.BytesIO(content)).size) <= 32
     assert {a["space"] for a in pictured.ask("/items/new/neighbors?why=true")["items"]} == {"behavior_by_image"}
     without = release.parts.catalog.items.get_id(1)
-    assert pictured.call(address("images", without))[0] == 404
-    assert pictured.call(address("items", without, "neighbors") + "?by=image")[0] == 422
+    assert pictured.call(encode("images", without))[0] == 404
+    assert pictured.call(encode("items", without, "neighbors") + "?by=image")[0] == 422
 
 
 @pytest.mark.parametrize(
@@ -318,29 +326,56 @@ def test_the_service_imports_no_torch_and_no_prefect_and_ends_when_told(
             assert process.stdout.read() == "0 []\n"
 
 
-def test_where_it_may_not_or_cannot_listen_it_says_so(
-    store: Path, tmp_path: Path, server: Any, recsys: Callable[..., subprocess.CompletedProcess[str]]
-) -> None:
+def test_where_it_may_not_or_cannot_listen_it_says_so(store: Path, tmp_path: Path, server: Any) -> None:
     (tmp_path / "empty").write_text("\n")
-    taken = server.url.rpartition(":")[2]
-    for options, message in (
-        (("--host", "0.0.0.0"), "--token-file"),
-        (("--host", "::"), "--token-file"),
-        (("--host", "no.such.host.invalid"), "is unknown"),
-        (("--host", "192.0.2.1", "--allow-anonymous"), "cannot be had"),
-        (("--port", taken), "--port another"),
-        (("--port", "70000"), "0 to 65535"),
-        (("--token-file", str(tmp_path / "missing")), "cannot be read"),
-        (("--token-file", str(tmp_path / "empty")), "holds no token"),
-        (("--most-k", "0"), "at least 1"),
-        (("--most-seconds", "nan"), "--most-seconds"),
+    (tmp_path / "blank").write_text("a token")
+    for address, message in (
+        (Address(host="0.0.0.0"), "--token-file"),
+        (Address(host="::"), "--token-file"),
+        (Address(host="no.such.host.invalid"), "is unknown"),
+        (Address(host="192.0.2.1", allow_anonymous=True), "cannot be had"),
+        (Address(port=server.address[1]), "--port another"),
+        (Address(port=70000), "0 to 65535"),
+        (Address(token_file=tmp_path / "missing"), "cannot be read"),
+        (Address(token_file=tmp_path / "empty"), "holds no token"),
+        (Address(token_file=tmp_path / "blank"), "holds no token"),
     ):
+        with pytest.raises(ConfigError, match=message):
+            serve(store, address, Limits(), print, log=False)
+    with pytest.raises(StoreError, match="is not a store"):
+        serve(tmp_path, Address(port=0), Limits(), print, log=False)
+
+
+def test_an_option_that_cannot_be_had_is_one_line(
+    store: Path, recsys: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    for options, message in ((("--host", "0.0.0.0"), "--token-file"), (("--most-seconds", "nan"), "--most-seconds is")):
         done = recsys("serve", "--store", store, *options)
-        assert (done.returncode, done.stdout) == (2, ""), done.stderr
-        last = done.stderr.splitlines()[-1]
-        assert last.startswith("recsys-cl: ")
-        assert message in last
-    assert "is not a store" in recsys("serve", "--store", tmp_path).stderr
+        assert (done.returncode, done.stdout) == (2, "")
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("recsys-cl: ")
+        assert message in line
+
+
+def test_the_page_is_served_from_its_folder_and_nothing_else_is(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("index.html", "app.js", "style.css", "notes.txt"):
+        (tmp_path / name).write_text(name)
+    monkeypatch.setattr("recsys_cl.serving.app._PAGE", tmp_path)
+    assert set(list_page()) == {"/", "/page/app.js", "/page/style.css"}
+    app = create_app(Service(Holder(store), Limits(), RequestFigures(), Diffs()))
+
+    async def get(paths: list[str]) -> list[httpx.Response]:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here") as client:
+            return [await client.get(path) for path in paths]
+
+    for path, found in zip(list_page(), asyncio.run(get(list(list_page()))), strict=True):
+        assert (found.status_code, found.text) == (200, list_page()[path].name)
+        kind = {"/": "text/html; charset=utf-8", "/page/app.js": "text/javascript; charset=utf-8"}
+        assert found.headers["content-type"] == kind.get(path, "text/css; charset=utf-8")
+    others = ["/page/notes.txt", "/page/", "/page/..%2Fapp.py", "/index.html"]
+    assert [found.status_code for found in asyncio.run(get(others))] == [404] * 4
 
 
 @pytest.mark.parametrize("missing", ["fastapi", "uvicorn", "python_multipart"])

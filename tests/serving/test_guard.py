@@ -25,9 +25,11 @@ def scope(path: str = "/secret-id", method: str = "GET", **headers: str) -> dict
 
 
 def talk(
-    app: Run, limits: Limits, asked: list[dict[str, Any]], chunks: Sequence[bytes] = ()
+    app: Run, limits: Limits, asked: list[dict[str, Any]], chunks: Sequence[bytes] = (), ended: bool = False
 ) -> tuple[list[Any], list[Line]]:
-    """What is answered to each, asked one after the other while those before may still run; and the log."""
+    """What is answered to each, asked one after the other while those before may still run; and the log.
+
+    chunks: of the body of each, after which nothing more comes; ended: it is told that the last was the last."""
     lines: list[Line] = []
 
     async def ask(guard: Guard, one: dict[str, Any]) -> list[dict[str, Any]]:
@@ -37,7 +39,7 @@ def talk(
         async def receive() -> dict[str, Any]:
             if not waiting:
                 await asyncio.sleep(60)
-            return {"type": "http.request", "body": waiting.pop(0), "more_body": True}
+            return {"type": "http.request", "body": waiting.pop(0), "more_body": bool(waiting) or not ended}
 
         async def send(message: Any) -> None:
             sent.append(message)
@@ -102,14 +104,24 @@ def test_health_is_answered_however_many_are_running() -> None:
     assert [sent[0]["status"] for sent in found] == [503, 200]
 
 
-def test_a_body_is_bounded_whatever_its_head_says() -> None:
-    limits = Limits(most_body_bytes=10)
-    for said in ({"content_length": "11"}, {"content_length": "3"}, {"transfer_encoding": "chunked"}):
-        (sent,), _ = talk(answer, limits, [scope(method="POST", **said)], [b"123456", b"78901"])
-        status, problem, headers = read(sent)
-        assert (status, problem["status"], headers["connection"]) == (413, 413, "close"), said
-    (sent,), _ = talk(answer, limits, [scope(method="POST", content_length="9" * 400)])
-    assert sent[0]["status"] == 413
+@pytest.mark.parametrize("said", [{"content_length": "11"}, {"content_length": "3"}, {"transfer_encoding": "chunked"}])
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_body_is_bounded_whatever_its_head_says(said: dict[str, str], ended: bool) -> None:
+    """It is read to its end where that comes soon, so that whoever sends it hears the answer."""
+    limits = Limits(most_body_bytes=10, most_seconds=0.2)
+    (sent,), _ = talk(answer, limits, [scope(method="POST", **said)], [b"123456", b"78901"], ended)
+    status, problem, headers = read(sent)
+    assert (status, problem["status"]) == (413, 413)
+    assert ("connection" in headers) is not ended
+
+
+def test_a_body_that_is_far_too_large_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    (sent,), _ = talk(answer, Limits(), [scope(method="POST", content_length="9" * 400)])
+    assert (sent[0]["status"], read(sent)[2]["connection"]) == (413, "close")
+    monkeypatch.setattr("recsys_cl.serving.guard._MOST_DROPPED", 5)
+    endless = scope(method="POST", transfer_encoding="chunked")
+    (sent,), _ = talk(answer, Limits(most_body_bytes=10), [endless], [b"123456"] * 3)
+    assert (sent[0]["status"], read(sent)[2]["connection"]) == (413, "close")
 
 
 def test_a_body_that_does_not_come_is_not_waited_for() -> None:
