@@ -5,16 +5,17 @@ Nothing heavy is imported before a command needs it, so that `--help` answers at
 
 from __future__ import annotations
 
-import json
 import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from recsys_cl.door import continue_run, load_config, run_app, start_run
-from recsys_cl.errors import ConfigError, InputError
+from recsys_cl.commands.export import export
+from recsys_cl.door import continue_run, load_config, read_id_file, run_app, start_run
+from recsys_cl.door import print_answer as _print
+from recsys_cl.errors import ConfigError
 from recsys_cl.options import (
     ConfigFile,
     FilterOptions,
@@ -36,6 +37,7 @@ app = App(name="recsys-cl", help="From user interaction logs to a live nearest-n
 
 _NOTHING, _STAGE, _NO_INPUTS, _PLAIN = Settings(), StageSettings(), Inputs(), LookupOptions()
 _NO_FILTERS = FilterOptions()
+app.command(export)
 
 
 @app.command
@@ -215,33 +217,6 @@ def recommend(
         items = _read_history(history, history_file)
         answers = release.answer_history(items, k, options.include_seen, chosen)
     _print(options.as_json, answers, describe_answers(answers))
-
-
-@app.command
-def export(
-    what: Literal["recommendations", "neighbors"],
-    *,
-    store: Store = Path("data"),
-    out: Annotated[Path, Parameter(help="Parquet file to write.")],
-    k: K = 20,
-    by: Annotated[Literal["behavior", "image"], Parameter(help="What makes neighbors: see `similar`.")] = "behavior",
-) -> None:
-    """Write recommendations for every user, or neighbors of every item, to a Parquet file.
-
-    Example: `recsys-cl export recommendations --store data --out recommendations.parquet`
-    """
-    from recsys_cl.progress import show_progress
-    from recsys_cl.serving.export import export_neighbors, export_recommendations
-    from recsys_cl.serving.lookup import open_release
-
-    if what == "recommendations" and by != "behavior":
-        raise ConfigError("recommendations are made by behavior", "--by image with neighbors alone")
-    with show_progress() as progress:
-        if what == "recommendations":
-            n_rows = export_recommendations(open_release(store), out, k, progress=progress)
-        else:
-            n_rows = export_neighbors(open_release(store), out, k, progress=progress, by=by)
-    print(f"{n_rows:,} rows of {what} in {out}")
 
 
 @app.command
@@ -477,18 +452,7 @@ def _read_history(history: str | None, path: Path | None) -> list[str]:
     if history is not None:
         return [item_id for item_id in history.split(",") if item_id]
     assert path is not None
-    expected = "a text file, one item_id a line"
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")  # splitlines would cut ids at rarer separators
-    except UnicodeDecodeError:
-        raise InputError(f"the history in {path} is not UTF-8 text", expected) from None
-    except OSError as error:
-        raise InputError(f"the history in {path} cannot be read ({error.strerror})", expected) from error
-    return [item_id for line in lines if (item_id := line.removesuffix("\r"))]
-
-
-def _print(as_json: bool, value: Any, text: str) -> None:
-    print(json.dumps(value, ensure_ascii=False, indent=2) if as_json else text)
+    return read_id_file(path, "the history")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ BASE = [
     "sections",
     "image_sections",
     "config",
+    "database",
     "ids",
     "progress",
     "machine",
@@ -54,6 +55,7 @@ TOP = [
     "doctor",
     "options",
     "door",
+    "commands",
     "cli",
     "__init__",
 ]

@@ -284,7 +284,7 @@ def test_export_writes_the_columns_that_are_promised(recsys: Command, store: Pat
         assert done.returncode == 0, done.stderr
         frame = pl.read_parquet(out)
         space = ["space"] if what == "neighbors" else []
-        assert frame.columns == [asking, answered, "score", "rank", *space, "release"]
+        assert frame.columns == [asking, answered, "score", "rank", *space, "release", "model"]
         assert frame["release"].unique().to_list() == [release]
         assert set(frame[asking]) == set(users if what == "recommendations" else items)
         assert frame.group_by(asking, maintain_order=True).agg("rank")["rank"].to_list() == [[1, 2, 3]] * (

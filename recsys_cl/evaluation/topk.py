@@ -106,7 +106,7 @@ def _search_blocks(
     block_mib: int,
     finish: Callable[[Neighbors, int], Neighbors],
 ) -> Neighbors:
-    """wanted: k, and how many beyond it are found at first; finish makes k of them, of a block that starts at a query."""
+    """wanted: k, and how many beyond it are found at first; finish makes k of them, given a block and its start."""
     (m, n), (k, spare) = shape, wanted
     if seen is not None and len(seen) != m:
         raise ValueError(f"{len(seen)} bags of seen items for {m} queries")
