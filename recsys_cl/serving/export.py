@@ -22,7 +22,8 @@ from recsys_cl.serving.lookup import Release
 from recsys_cl.serving.sinks import Head, Sink
 
 BLOCK_ROWS = 16_384
-"""Users or items answered at a time."""
+"""Users or items answered at a time, at most."""
+_BLOCK_LINES = 500_000  # lines of a block, where k is so large that they are what fills the memory
 SHARD_ROWS = 65_536
 """Users or items in a shard: some 1.3 million lines at k = 20, and what is done again after a process was killed."""
 _JUDGED = 1_000  # of those who ask, to tell what an approximate search missed
@@ -68,7 +69,8 @@ def export(
     """
     started = time.monotonic()
     plan = plan_export(release, request)
-    work = _Work(release, plan, f"export {request.what}", progress, block_rows)
+    n_rows = min(block_rows, max(1, _BLOCK_LINES // request.k))
+    work = _Work(release, plan, f"export {request.what}", progress, n_rows)
     shards = [
         (job, job.rows[start : start + shard_rows])
         for job in plan.jobs

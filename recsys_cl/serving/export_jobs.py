@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -29,6 +29,8 @@ from recsys_cl.serving.suggest import explain_unknown
 What = Literal["recommendations", "neighbors", "embeddings"]
 Of = Literal["items", "users", "queries"]
 TEXT, CATEGORY = pa.large_string(), pa.dictionary(pa.int32(), pa.string())
+
+_GROUP_ROWS = 4_096  # asked of an index in one call: it may answer with a thousand for each
 
 Rows = NDArray[np.int64]
 
@@ -144,11 +146,16 @@ class SearchJob:
         )
         # As many answers are asked of the index for each of a call as for the one who has seen most of all.
         magnitudes = np.ceil(np.log2(seen.sizes + self.k)).astype(np.int64)
-        for magnitude in np.unique(magnitudes):
-            group = np.flatnonzero(magnitudes == magnitude)
+        order = np.argsort(magnitudes, kind="stable")
+        bounds = np.flatnonzero(np.diff(magnitudes[order])) + 1
+        for group in (part for like in np.split(order, bounds) for part in _cut(like, _GROUP_ROWS)):
             part = search_unseen(space.index, space.vectors, queries[group], self.k, seen.take(group), space.allowed)
             found.rows[group], found.scores[group] = part.rows, part.scores
         return found
+
+
+def _cut(rows: Rows, most: int) -> Iterator[Rows]:
+    return (rows[start : start + most] for start in range(0, len(rows), most))
 
 
 @dataclass(frozen=True)

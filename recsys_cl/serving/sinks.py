@@ -222,8 +222,10 @@ class _Shards:
 
     def count_lines(self, shard: int) -> int | None:
         """See `Writer`."""
-        path = self._name(shard)
-        return int(pq.read_metadata(path).num_rows) if path.exists() else None
+        try:
+            return int(pq.read_metadata(self._name(shard)).num_rows)
+        except (FileNotFoundError, pa.ArrowInvalid):  # what somebody has damaged is written again
+            return None
 
     def write(self, shard: int, blocks: Iterable[pa.Table]) -> None:
         """See `Writer`."""

@@ -161,6 +161,14 @@ def test_a_folder_says_what_it_holds_and_when_it_is_whole(tmp_path: Path) -> Non
     assert sorted(path.name for path in sink.path.iterdir()) == [SUCCESS, FACTS, "part-00000.parquet"]
 
 
+def test_a_shard_that_was_damaged_is_written_again(tmp_path: Path) -> None:
+    place = Place(FolderSink(tmp_path / "f"), lambda: read_files(tmp_path / "f"))
+    put(place, [build_lines(["a"])], [build_lines(["b"])])
+    (tmp_path / "f" / "part-00001.parquet").write_bytes(b"cut")
+    put(place, [build_lines(["not again"])], [build_lines(["b"])])
+    assert [line["user_id"] for line in place.read() or []] == ["a", "b"]
+
+
 def test_a_folder_of_other_things_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("x")
     for path, message in ((tmp_path, "holds other things"), (tmp_path / "mine.txt", "is a file")):
