@@ -27,8 +27,10 @@ from recsys_cl.progress import LineProgress
 from recsys_cl.publishing.upkeep import check_store, prune_store
 from recsys_cl.release_summary import describe_compacted, describe_damages
 from recsys_cl.runs import Run, open_run
-from recsys_cl.serving.export import export_neighbors, export_recommendations
+from recsys_cl.serving.export import export as run_export
+from recsys_cl.serving.export_jobs import Request, What
 from recsys_cl.serving.lookup import open_release
+from recsys_cl.serving.sinks import FileSink
 from recsys_cl.summary import build_metric_rows, describe_outcome
 from recsys_cl.windows import Agenda, Due, await_windows, record_done
 
@@ -86,15 +88,15 @@ def show_metrics(store: str, run_id: str) -> None:
 
 
 @task(task_run_name="export-{what}", retries=2, retry_delay_seconds=[10.0, 60.0], retry_condition_fn=can_pass_later)
-def export(what: str, store: str, k: int) -> str:
+def export(what: What, store: str, k: int) -> str:
     """Export recommendations or neighbors of the live release into the store, at most the whole catalog each; gives the
     file."""
     release = open_release(Path(store))
     out = Path(store) / "exports" / f"{what}-{release.version}.parquet"
     out.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(out.parent, LEFTOVER_HOURS)
-    write = export_recommendations if what == "recommendations" else export_neighbors
-    write(release, out, min(k, release.n_items), progress=LineProgress(get_run_logger().info))
+    request = Request(what, min(k, release.n_items))
+    run_export(release, request, FileSink(out), LineProgress(get_run_logger().info))
     return str(out)
 
 

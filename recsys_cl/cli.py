@@ -5,17 +5,18 @@ Nothing heavy is imported before a command needs it, so that `--help` answers at
 
 from __future__ import annotations
 
-import importlib
-import json
 import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from recsys_cl.door import continue_run, load_config, run_app, start_run
-from recsys_cl.errors import ConfigError, InputError, MissingExtraError
+from recsys_cl.commands.export import export
+from recsys_cl.commands.serve import serve
+from recsys_cl.door import continue_run, load_config, read_id_file, run_app, start_run
+from recsys_cl.door import print_answer as _print
+from recsys_cl.errors import ConfigError
 from recsys_cl.options import (
     ConfigFile,
     FilterOptions,
@@ -25,13 +26,11 @@ from recsys_cl.options import (
     K,
     LookupOptions,
     MaybeStore,
-    ServeOptions,
     Set,
     Settings,
     StageSettings,
     Store,
 )
-from recsys_cl.serving.limits import Limits
 
 if TYPE_CHECKING:
     from recsys_cl.runs import Run
@@ -39,7 +38,9 @@ if TYPE_CHECKING:
 app = App(name="recsys-cl", help="From user interaction logs to a live nearest-neighbor index.", help_format="markdown")
 
 _NOTHING, _STAGE, _NO_INPUTS, _PLAIN = Settings(), StageSettings(), Inputs(), LookupOptions()
-_NO_FILTERS, _HERE, _BOUNDS = FilterOptions(), ServeOptions(), Limits()
+_NO_FILTERS = FilterOptions()
+app.command(export)
+app.command(serve)
 
 
 @app.command
@@ -219,54 +220,6 @@ def recommend(
         items = _read_history(history, history_file)
         answers = release.answer_history(items, k, options.include_seen, chosen)
     _print(options.as_json, answers, describe_answers(answers))
-
-
-@app.command
-def export(
-    what: Literal["recommendations", "neighbors"],
-    *,
-    store: Store = Path("data"),
-    out: Annotated[Path, Parameter(help="Parquet file to write.")],
-    k: K = 20,
-    by: Annotated[Literal["behavior", "image"], Parameter(help="What makes neighbors: see `similar`.")] = "behavior",
-) -> None:
-    """Write recommendations for every user, or neighbors of every item, to a Parquet file.
-
-    Example: `recsys-cl export recommendations --store data --out recommendations.parquet`
-    """
-    from recsys_cl.progress import show_progress
-    from recsys_cl.serving.export import export_neighbors, export_recommendations
-    from recsys_cl.serving.lookup import open_release
-
-    if what == "recommendations" and by != "behavior":
-        raise ConfigError("recommendations are made by behavior", "--by image with neighbors alone")
-    with show_progress() as progress:
-        if what == "recommendations":
-            n_rows = export_recommendations(open_release(store), out, k, progress=progress)
-        else:
-            n_rows = export_neighbors(open_release(store), out, k, progress=progress, by=by)
-    print(f"{n_rows:,} rows of {what} in {out}")
-
-
-@app.command
-def serve(*, store: Store = Path("data"), options: ServeOptions = _HERE, limits: Limits = _BOUNDS) -> None:
-    """Answer over HTTP from the live release of a store, and from the next as soon as it is live.
-
-    Example: `recsys-cl serve --store data --port 8000`, then `curl 127.0.0.1:8000/items/i00042/neighbors?k=5`
-
-    Ends on ctrl-C or SIGTERM. With --json, each line is a JSON object. All addresses: `/openapi.json`.
-    """
-    try:
-        importlib.import_module("python_multipart")  # needed for pictures, and not missed before the first one
-        from recsys_cl.serving.server import Address, describe_event, serve
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("serve", error.name or "fastapi") from None
-
-    def say(event: dict[str, Any]) -> None:
-        print(json.dumps(event) if options.as_json else describe_event(event), flush=True)
-
-    address = Address(options.host, options.port, options.token_file, options.allow_anonymous)
-    serve(store, address, limits, say, log=not options.quiet)
 
 
 @app.command
@@ -548,18 +501,7 @@ def _read_history(history: str | None, path: Path | None) -> list[str]:
     if history is not None:
         return [item_id for item_id in history.split(",") if item_id]
     assert path is not None
-    expected = "a text file, one item_id a line"
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")  # splitlines would cut ids at rarer separators
-    except UnicodeDecodeError:
-        raise InputError(f"the history in {path} is not UTF-8 text", expected) from None
-    except OSError as error:
-        raise InputError(f"the history in {path} cannot be read ({error.strerror})", expected) from error
-    return [item_id for line in lines if (item_id := line.removesuffix("\r"))]
-
-
-def _print(as_json: bool, value: Any, text: str) -> None:
-    print(json.dumps(value, ensure_ascii=False, indent=2) if as_json else text)
+    return read_id_file(path, "the history")
 
 
 if __name__ == "__main__":

@@ -7,11 +7,12 @@ audit said no, 2 something the user can mend, 130 interrupted.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cyclopts import App, CycloptsError
 
@@ -131,6 +132,23 @@ def continue_published(path: Path, store: Path | None = None) -> Iterator[Run]:
     run.remove_leftovers()
     with hold_run(run):
         yield run
+
+
+def print_answer(as_json: bool, value: Any, text: str) -> None:
+    """Print what a command found: `value` for programs, `text` for people."""
+    print(json.dumps(value, ensure_ascii=False, indent=2) if as_json else text)  # noqa: T201
+
+
+def read_id_file(path: Path, what: str, of: str = "item_id") -> list[str]:
+    """The ids in a text file, one a line, empty lines left out; `what` names it. Raises InputError where it is none."""
+    expected = f"a text file, one {of} a line"
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # splitlines would cut ids at rarer separators
+    except UnicodeDecodeError:
+        raise InputError(f"{what} in {path} is not UTF-8 text", expected) from None
+    except OSError as error:
+        raise InputError(f"{what} in {path} cannot be read ({error.strerror})", expected) from error
+    return [found for line in lines if (found := line.removesuffix("\r"))]
 
 
 def _fail(message: str, code: int) -> int:

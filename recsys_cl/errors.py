@@ -47,7 +47,7 @@ class LogError(InputError):
 
 
 class UnreachableError(LogError):
-    """The database of a log does not answer; it may later."""
+    """A database does not answer; it may later."""
 
 
 class PictureError(InputError):

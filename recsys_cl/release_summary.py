@@ -8,6 +8,7 @@ from typing import Any
 from recsys_cl.compacting import Compacted
 from recsys_cl.publishing.manifest import Manifest
 from recsys_cl.publishing.seal import Damage
+from recsys_cl.serving.export import Exported
 from recsys_cl.texts import SHOWN, format_table, show_text
 
 
@@ -91,3 +92,15 @@ def describe_diff(found: dict[str, Any]) -> str:
             f"  {show_text(moved['item_id'])}: {moved['changed']:.0%}" for moved in found["moved"] if moved["changed"]
         ]
     return "\n".join(lines)
+
+
+def describe_export(done: Exported) -> str:
+    """A finished export: its lines and its place; what was there before, what was left out, what was missed."""
+    told = [f"{done.n_lines:,} rows of {done.what} in {done.place}"]
+    if done.n_shards_kept:
+        told.append(f"{done.n_shards_kept:,} of {done.n_shards:,} shards were there already")
+    if done.n_unknown:
+        told.append(f"{done.n_unknown:,} unknown ids were left out")
+    if done.ann_recall is not None:
+        told.append(f"of the exact answers it holds {done.ann_recall:.1%}")
+    return "; ".join(told)

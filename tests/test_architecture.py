@@ -16,6 +16,7 @@ BASE = [
     "sections",
     "image_sections",
     "config",
+    "database",
     "ids",
     "progress",
     "machine",
@@ -58,6 +59,7 @@ TOP = [
     "doctor",
     "options",
     "door",
+    "commands",
     "cli",
     "__init__",
 ]

@@ -309,7 +309,11 @@ def test_an_id_that_is_not_there_is_named_with_what_is_alike(
 
 @pytest.mark.parametrize(
     ("out", "fragments"),
-    [("x.csv", [".parquet"]), ("no/such/x.parquet", ["mkdir -p"]), ("folder.parquet", ["is a folder"])],
+    [
+        ("x.xlsx", [".parquet", ".csv", ".jsonl"]),
+        ("no/such/x.parquet", ["mkdir -p"]),
+        ("folder.parquet", ["is a folder"]),
+    ],
 )
 def test_an_export_that_cannot_be_written_is_refused_first(
     out: str, fragments: list[str], refuse: Callable[..., str], tiny_outcome: Outcome, tmp_path: Path

@@ -276,6 +276,26 @@ def test_recommend_leaves_out_what_was_seen_unless_told(recsys: Command, store: 
     assert ask(recsys, *by_file) == by_history
 
 
+def test_an_export_goes_for_those_in_a_file_to_any_place(recsys: Command, store: Path, tmp_path: Path) -> None:
+    ids = tmp_path / "ids.txt"
+    users = get_ids(store, "users.arrow", "user_id")
+    ids.write_text(f"{users[3]}\r\n{users[1]}\nnobody\n")
+    common = ("export", "recommendations", "--store", store, "--ids", ids, "-k", "2")
+    assert "nobody" in fail(recsys(*common, "--out", tmp_path / "r.csv"), 2)
+    places = (("--out", tmp_path / "r.csv"), ("--out", tmp_path / "shards"), ("--to", f"sqlite:///{tmp_path / 'x.db'}"))
+    for place in places:
+        table = ("--table", "recs") if place[0] == "--to" else ()
+        done = ask(recsys, *common, "--skip-unknown", *place, *table)
+        assert (done["what"], done["n_asked"], done["n_unknown"], done["n_lines"]) == ("recommendations", 2, 1, 4)
+        assert done["release"] in list_releases(store)
+    assert pl.read_csv(tmp_path / "r.csv")["user_id"].cast(pl.String).to_list() == [users[3]] * 2 + [users[1]] * 2
+    for wrong in (places[0] + places[2], places[2], ("--table", "recs"), (*places[0], "--schema", "s")):
+        assert "--to URL --table NAME" in fail(recsys(*common, *wrong), 2)
+    ids.write_text("\n")
+    assert "is empty" in fail(recsys(*common, *places[0]), 2)
+    assert "no -k" in fail(recsys("export", "embeddings", "--store", store, "-k", "3", *places[0]), 2)
+
+
 def test_export_writes_the_columns_that_are_promised(recsys: Command, store: Path, tmp_path: Path) -> None:
     users, items = get_ids(store, "users.arrow", "user_id"), get_ids(store, "catalog.arrow", "item_id")
     (release,) = list_releases(store)
@@ -285,7 +305,7 @@ def test_export_writes_the_columns_that_are_promised(recsys: Command, store: Pat
         assert done.returncode == 0, done.stderr
         frame = pl.read_parquet(out)
         space = ["space"] if what == "neighbors" else []
-        assert frame.columns == [asking, answered, "score", "rank", *space, "release"]
+        assert frame.columns == [asking, answered, "score", "rank", *space, "release", "model"]
         assert frame["release"].unique().to_list() == [release]
         assert set(frame[asking]) == set(users if what == "recommendations" else items)
         assert frame.group_by(asking, maintain_order=True).agg("rank")["rank"].to_list() == [[1, 2, 3]] * (

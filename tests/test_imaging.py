@@ -21,9 +21,11 @@ from recsys_cl.config import Config, apply_settings
 from recsys_cl.errors import ConfigError, InputError, SealError, UnknownIdError
 from recsys_cl.pipeline import Outcome
 from recsys_cl.runs import create_run, open_run, reconfigure
-from recsys_cl.serving.export import export_neighbors, export_recommendations
+from recsys_cl.serving.export import export
+from recsys_cl.serving.export_jobs import Request
 from recsys_cl.serving.image_lookup import answer_file, answer_item, describe_agreement, list_contrasts
 from recsys_cl.serving.lookup import Release, open_release
+from recsys_cl.serving.sinks import FileSink
 
 N_KINDS, N_ITEMS, N_USERS, SIDE = 5, 120, 150, 12
 BAD = {"empty.png": b"", "page.png": b"<html>"}
@@ -184,7 +186,7 @@ def test_agreement_and_contrasts(release: Release) -> None:
 
 
 def test_exports_say_which_space_answered(release: Release, tmp_path: Path) -> None:
-    export_neighbors(release, tmp_path / "n.parquet", 3)
+    export(release, Request("neighbors", 3), FileSink(tmp_path / "n.parquet"))
     found = pl.read_parquet(tmp_path / "n.parquet").with_columns(pl.col("space").cast(pl.String))
     spaces = dict(found.select("item_id", "space").unique().iter_rows())
     assert set(spaces) == {f"i{row:03d}" for row in range(N_ITEMS)} | {"plain"}
@@ -192,10 +194,10 @@ def test_exports_say_which_space_answered(release: Release, tmp_path: Path) -> N
     assert new == {f"i{row:03d}" for row in range(N_ITEMS - 10, N_ITEMS)}
     one = found.filter(item_id="i115").sort("rank")["neighbor_id"].to_list()
     assert one == [answer["item_id"] for answer in answer_item(release, "i115", 3)]
-    export_neighbors(release, tmp_path / "i.parquet", 3, by="image")
+    export(release, Request("neighbors", 3, by="image"), FileSink(tmp_path / "i.parquet"))
     by_image = pl.read_parquet(tmp_path / "i.parquet").filter(item_id="i007").sort("rank")
     assert by_image["neighbor_id"].to_list() == [a["item_id"] for a in answer_item(release, "i007", 3, "image")]
-    export_recommendations(release, tmp_path / "r.parquet", 3)
+    export(release, Request("recommendations", 3), FileSink(tmp_path / "r.parquet"))
     assert "space" not in pl.read_parquet(tmp_path / "r.parquet").columns
 
 

@@ -81,8 +81,10 @@ def search_exact(
             scores[:, refused] = -np.inf
         return scores
 
-    found = search_scores(score, (len(queries), len(candidates)), k + _SPARE, seen, block_mib)
-    return _score_again(found, queries, candidates, k)
+    def finish(found: Neighbors, start: int) -> Neighbors:
+        return _score_again(found, queries[start : start + len(found.rows)], candidates, k)
+
+    return _search_blocks(score, (len(queries), len(candidates)), (k, _SPARE), seen, block_mib, finish)
 
 
 def search_scores(
@@ -92,8 +94,20 @@ def search_scores(
 
     seen and block_mib as in `search_exact`. Raises ValueError for a k below 1 or bags that are not one a query.
     """
-    m, n = shape
     _check_k(k)
+    return _search_blocks(score, shape, (k, 0), seen, block_mib, lambda found, _: found)
+
+
+def _search_blocks(
+    score: ScoreBlock,
+    shape: tuple[int, int],
+    wanted: tuple[int, int],
+    seen: Bags | None,
+    block_mib: int,
+    finish: Callable[[Neighbors, int], Neighbors],
+) -> Neighbors:
+    """wanted: k, and how many beyond it are found at first; finish makes k of them, given a block and its start."""
+    (m, n), (k, spare) = shape, wanted
     if seen is not None and len(seen) != m:
         raise ValueError(f"{len(seen)} bags of seen items for {m} queries")
     found = Neighbors(np.full((m, k), -1, dtype=np.int64), np.full((m, k), -np.inf, dtype=np.float32))
@@ -109,9 +123,10 @@ def search_scores(
             raise ValueError(f"a block of scores is {scores.shape}, expected {(stop - start, n)}")
         if seen is not None:
             _mask_seen(scores, seen, start, stop)
-        rows, best = _select_best(scores, min(k, n))
-        found.rows[start:stop, : rows.shape[1]] = np.where(best == -np.inf, -1, rows)
-        found.scores[start:stop, : rows.shape[1]] = best
+        rows, best = _select_best(scores, min(k + spare, n))
+        block = finish(Neighbors(np.where(best == -np.inf, -1, rows), best), start)
+        found.rows[start:stop, : block.rows.shape[1]] = block.rows
+        found.scores[start:stop, : block.rows.shape[1]] = block.scores
 
     starts = range(0, m, block_rows)
     if len(starts) == 1 or n_threads == 1:
@@ -126,9 +141,9 @@ def search_scores(
 
 def _score_again(found: Neighbors, queries: NDArray[np.float32], candidates: NDArray[np.float32], k: int) -> Neighbors:
     """The k best of found [m, more than k], each scored by a sum whose order depends on nothing but the dimension."""
-    rows, scores = found.rows, found.scores
+    rows, scores = found.rows, np.empty_like(found.scores)
     step = max(1, _RESCORED_FLOATS // max(1, rows.shape[1] * queries.shape[1]))
-    for start in range(0, len(rows) if len(candidates) else 0, step):
+    for start in range(0, len(rows), step):
         part = slice(start, start + step)
         vectors = candidates[rows[part]]  # [b, k + spare, dim]
         scores[part] = np.where(rows[part] >= 0, np.einsum("bd,bkd->bk", queries[part], vectors), -np.inf)

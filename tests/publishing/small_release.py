@@ -32,6 +32,7 @@ class World:
     dim: int = 8
     seed: int = 0
     kind: str = "flat"
+    n_seen: int | None = None  # items that each user has seen; None for a share of them drawn at random
 
     @property
     def popularity_dim(self) -> int:
@@ -86,10 +87,15 @@ def make_parts(folder: Path, world: World) -> ReleaseParts:
     popularity = 0.2 * np.log(rng.dirichlet(np.ones(world.n_items)))
     item_vectors = np.column_stack((draw(world.n_items), popularity)).astype(np.float32)
     user_vectors = np.column_stack((draw(world.n_users), np.ones(world.n_users))).astype(np.float32)
-    mask = rng.random((world.n_users, world.n_items)) < 0.3
-    mask[0] = True  # the first user has seen everything
-    mask[1] = False  # the second nothing
-    sizes, seen_items = mask.sum(axis=1), np.nonzero(mask)[1].astype(np.int32)
+    if world.n_seen is None:
+        mask = rng.random((world.n_users, world.n_items)) < 0.3
+        mask[0] = True  # the first user has seen everything
+        mask[1] = False  # the second nothing
+        sizes, seen_items = mask.sum(axis=1), np.nonzero(mask)[1].astype(np.int32)
+    else:  # neighbors in the catalog, from anywhere
+        sizes = np.full(world.n_users, world.n_seen)
+        first = rng.integers(0, world.n_items - world.n_seen, size=(world.n_users, 1))
+        seen_items = (first + np.arange(world.n_seen)).reshape(-1).astype(np.int32)
     offsets = np.concatenate(([0], np.cumsum(sizes))).astype(np.int64)
     folder.mkdir(parents=True, exist_ok=True)
     write_query_tower(folder / "query_tower.onnx")

@@ -1,0 +1,1 @@
+"""Commands that have much to say, a file each; `cli.py` gathers them."""
