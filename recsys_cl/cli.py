@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
-from recsys_cl.door import continue_run, load_config, run_app, start_run
-from recsys_cl.errors import ConfigError, InputError
+from recsys_cl.door import continue_run, load_config, read_id_file, run_app, start_run
+from recsys_cl.errors import ConfigError
 from recsys_cl.options import (
     ConfigFile,
     Force,
@@ -228,16 +228,20 @@ def export(
     Example: `recsys-cl export recommendations --store data --out recommendations.parquet`
     """
     from recsys_cl.progress import show_progress
+    from recsys_cl.publishing.exported import record_export
     from recsys_cl.serving.export import export_neighbors, export_recommendations
     from recsys_cl.serving.lookup import open_release
 
     if what == "recommendations" and by != "behavior":
         raise ConfigError("recommendations are made by behavior", "--by image with neighbors alone")
+    release = open_release(store)
+    if not record_export(store, out, release.version, what):
+        print(f"recsys-cl: {store} cannot be written, so `forget` will not know of this export", file=sys.stderr)
     with show_progress() as progress:
         if what == "recommendations":
-            n_rows = export_recommendations(open_release(store), out, k, progress=progress)
+            n_rows = export_recommendations(release, out, k, progress=progress)
         else:
-            n_rows = export_neighbors(open_release(store), out, k, progress=progress, by=by)
+            n_rows = export_neighbors(release, out, k, progress=progress, by=by)
     print(f"{n_rows:,} rows of {what} in {out}")
 
 
@@ -352,6 +356,33 @@ def prune(
     done = prune_store(store, keep)
     in_use = f"; in use, and kept: {', '.join(done['in_use'])}" if done["in_use"] else ""
     _print(as_json, done, f"{len(done['deleted'])} releases deleted{in_use}")
+
+
+@app.command
+def forget(
+    *,
+    user: Annotated[
+        list[str] | None, Parameter(help="A user of the log; may be repeated.", allow_leading_hyphen=True, negative="")
+    ] = None,
+    users: Annotated[Path | None, Parameter(help="File with one user_id a line.")] = None,
+    store: Store = Path("data"),
+    as_json: Json = False,
+) -> None:
+    """Erase users from releases, runs, caches and exports; say what could not be reached. Retraining is due afterwards.
+
+    Example: `recsys-cl forget --user u000042 --store data`
+
+    Answers for all others stay as they are. Interrupted, the same command goes on. Exit code 1 where a file of the
+    store still names one of them in the end.
+    """
+    from recsys_cl.forgetting import forget as forget_users
+    from recsys_cl.release_summary import describe_forgotten
+
+    named = (user or []) + ([] if users is None else read_id_file(users, "the list of users", "user_id"))
+    done = forget_users(store, named)
+    _print(as_json, done.dump(), describe_forgotten(done.dump()))
+    if done.receipt.found:
+        raise SystemExit(1)
 
 
 @app.command
@@ -520,14 +551,7 @@ def _read_history(history: str | None, path: Path | None) -> list[str]:
     if history is not None:
         return [item_id for item_id in history.split(",") if item_id]
     assert path is not None
-    expected = "a text file, one item_id a line"
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")  # splitlines would cut ids at rarer separators
-    except UnicodeDecodeError:
-        raise InputError(f"the history in {path} is not UTF-8 text", expected) from None
-    except OSError as error:
-        raise InputError(f"the history in {path} cannot be read ({error.strerror})", expected) from error
-    return [item_id for line in lines if (item_id := line.removesuffix("\r"))]
+    return read_id_file(path, "the history")
 
 
 def _print(as_json: bool, value: Any, text: str) -> None:

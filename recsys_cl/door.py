@@ -133,6 +133,18 @@ def continue_published(path: Path, store: Path | None = None) -> Iterator[Run]:
         yield run
 
 
+def read_id_file(path: Path, what: str, of: str = "item_id") -> list[str]:
+    """The ids in a text file, one a line, empty lines left out; `what` names it. Raises InputError where it is none."""
+    expected = f"a text file, one {of} a line"
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # splitlines would cut ids at rarer separators
+    except UnicodeDecodeError:
+        raise InputError(f"{what} in {path} is not UTF-8 text", expected) from None
+    except OSError as error:
+        raise InputError(f"{what} in {path} cannot be read ({error.strerror})", expected) from error
+    return [found for line in lines if (found := line.removesuffix("\r"))]
+
+
 def _fail(message: str, code: int) -> int:
     print(f"recsys-cl: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201
     if code == InterruptedRunError.exit_code:
