@@ -24,6 +24,7 @@ from recsys_cl.config import Config
 from recsys_cl.errors import ConfigError, RecsysError, UnreachableError
 from recsys_cl.files import LEFTOVER_HOURS, read_json, remove_leftovers
 from recsys_cl.progress import LineProgress
+from recsys_cl.publishing.exported import FOLDER, record_export
 from recsys_cl.publishing.upkeep import check_store, prune_store
 from recsys_cl.release_summary import describe_compacted, describe_damages
 from recsys_cl.runs import Run, open_run
@@ -92,10 +93,11 @@ def export(what: What, store: str, k: int) -> str:
     """Export recommendations or neighbors of the live release into the store, at most the whole catalog each; gives the
     file."""
     release = open_release(Path(store))
-    out = Path(store) / "exports" / f"{what}-{release.version}.parquet"
+    out = Path(store) / FOLDER / f"{what}-{release.version}.parquet"
     out.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(out.parent, LEFTOVER_HOURS)
     request = Request(what, min(k, release.n_items))
+    record_export(Path(store), out, release.version, what)
     run_export(release, request, FileSink(out), LineProgress(get_run_logger().info))
     return str(out)
 

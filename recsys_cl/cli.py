@@ -336,6 +336,33 @@ def prune(
 
 
 @app.command
+def forget(
+    *,
+    user: Annotated[
+        list[str] | None, Parameter(help="A user of the log; may be repeated.", allow_leading_hyphen=True, negative="")
+    ] = None,
+    users: Annotated[Path | None, Parameter(help="File with one user_id a line.")] = None,
+    store: Store = Path("data"),
+    as_json: Json = False,
+) -> None:
+    """Erase users from releases, runs, caches and exports; say what could not be reached. Retraining is due afterwards.
+
+    Example: `recsys-cl forget --user u000042 --store data`
+
+    Answers for all others stay as they are. Interrupted, the same command goes on. Exit code 1 where a file of the
+    store still names one of them in the end.
+    """
+    from recsys_cl.forgetting import forget as forget_users
+    from recsys_cl.release_summary import describe_forgotten
+
+    named = (user or []) + ([] if users is None else read_id_file(users, "the list of users", "user_id"))
+    done = forget_users(store, named)
+    _print(as_json, done.dump(), describe_forgotten(done.dump()))
+    if done.receipt.found:
+        raise SystemExit(1)
+
+
+@app.command
 def rebuild(
     release: Annotated[str, Parameter(help="A release, by its name.")],
     /,

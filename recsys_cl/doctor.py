@@ -41,6 +41,7 @@ def check_machine(store: Path) -> list[Check]:
         _check_disk(store),
         _check_threads(),
         _check_store(store),
+        *_check_due(store),
     ]
 
 
@@ -114,6 +115,17 @@ def _check_threads() -> Check:
     if os.environ.get("OMP_WAIT_POLICY", "").upper() == "PASSIVE":
         return Check("threads", "note", "OMP_WAIT_POLICY=PASSIVE slows training", "unset OMP_WAIT_POLICY")
     return Check("threads", "good", f"{n_cores} cores{', ' if limits else ''}{', '.join(limits)}")
+
+
+def _check_due(store: Path) -> list[Check]:
+    """A note where users were erased and nothing was trained anew since."""
+    from recsys_cl.publishing.receipts import read_due
+
+    times = read_due(store)
+    found = (
+        f"users were erased {len(times)} times since {times[0]}; releases still hold what was learned" if times else ""
+    )
+    return [Check("retraining", "note", found, f"recsys-cl run --log LOG --store {store}")] if times else []
 
 
 def _check_store(store: Path) -> Check:

@@ -54,13 +54,68 @@ def write_folder(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.chmod(0o755)
         sync_tree(temporary)
-        if not path.is_dir() or path.is_symlink():
-            temporary.replace(path)
-        elif not exchange_paths(temporary, path):
-            _replace_folder(temporary, path)
-        sync_path(path.parent)
+        _put_in_place(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+class Swaps:
+    """Files and folders written beside those that they replace. All take their places in `apply`, in the order in which
+    they were named; what is to be deleted goes in its turn.
+
+    Left before that, nothing has changed and nothing is left behind. Killed within it, the first of them are done.
+    """
+
+    def __init__(self) -> None:
+        self._steps: list[tuple[Path | None, Path]] = []
+
+    def __enter__(self) -> Swaps:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for temporary, _ in self._steps:
+            if temporary is not None:
+                remove_path(temporary)
+
+    def replace(self, path: Path) -> Path:
+        """A temporary path, under which the file or folder is to be written that takes the place of `path`."""
+        temporary = _name_temporary(path)
+        self._steps.append((temporary, path))
+        return temporary
+
+    def remove(self, path: Path) -> None:
+        """Have `path` deleted."""
+        self._steps.append((None, path))
+
+    def apply(self) -> None:
+        """Flush all that was written, then go through the steps. Raises OSError."""
+        for temporary, _ in self._steps:
+            if temporary is not None:
+                temporary.chmod(0o755 if temporary.is_dir() else 0o644)
+                sync_tree(temporary)
+        for temporary, path in self._steps:
+            if temporary is None:
+                remove_path(path)
+            else:
+                _put_in_place(temporary, path)
+                remove_path(temporary)
+
+
+def remove_path(path: Path) -> None:
+    """Delete a file, a link or a whole folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _put_in_place(new: Path, path: Path) -> None:
+    """Rename `new` to `path`; where that is a folder, it comes to lie under the other name, or is deleted."""
+    if not path.is_dir() or path.is_symlink():
+        new.replace(path)
+    elif not exchange_paths(new, path):
+        _replace_folder(new, path)
+    sync_path(path.parent)
 
 
 def exchange_paths(first: Path, second: Path) -> bool:
@@ -94,10 +149,7 @@ def remove_leftovers(folder: Path, least_age_hours: float = 0.0) -> None:
         with contextlib.suppress(FileNotFoundError):  # another process has just finished it
             if least_age_hours and time.time() - path.stat().st_mtime < least_age_hours * 3600:
                 continue
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+            remove_path(path)
 
 
 def _name_temporary(path: Path) -> Path:
@@ -134,6 +186,16 @@ def write_text(path: Path, text: str) -> None:
     """Write `text` as UTF-8, whole or not at all."""
     with write_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add one line to a file, flushed; a link is not followed. Raises OSError."""
+    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    try:
+        os.write(handle, f"{line}\n".encode())
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -44,6 +44,7 @@ from recsys_cl.progress import Progress, report_nothing
 from recsys_cl.publishing.gate import check_finite, check_gate
 from recsys_cl.publishing.manifest import GateResult
 from recsys_cl.publishing.parts import GIVEN_FILES, ReleaseParts
+from recsys_cl.publishing.receipts import clear_due
 from recsys_cl.publishing.release import ReleaseFacts, publish_release
 from recsys_cl.reporting import write_reports
 from recsys_cl.runs import Run
@@ -273,6 +274,7 @@ def _publish_beside(live: Live, run: Run, progress: Progress, force: str | None)
         run.store,
         beside=live.name,
     )
+    clear_due(run.store, run.read_stages()["ingest"]["finished"])
     size = measure_folder(run.store / "releases" / release)
     write_json(folder / "release.json", {"release": release, "ann_recall": facts.ann_recall, "size_bytes": size})
     shutil.rmtree(folder / SETTLED, ignore_errors=True)

@@ -20,7 +20,25 @@ def describe_releases(found: Sequence[dict[str, Any]]) -> str:
         rows.append(["live" if entry["live"] else "", entry["release"], entry["created"] or "", *figures])
         if "broken" in entry:
             rows[-1][2] = f"broken: {entry['broken']}"
-    return format_table(rows) if found else "no releases"
+    due = [entry["retraining_due"] for entry in found if "retraining_due" in entry]
+    lines = [f"retraining is due: users were erased at {since}, and nothing was trained anew since" for since in due]
+    return "\n".join([format_table(rows), *lines]) if found else "no releases"
+
+
+def describe_forgotten(found: dict[str, Any]) -> str:
+    """What was erased, what could not be reached, and whether any file still names one of the users."""
+    counts = [f"{len(found[name]):,} {name}" for name in ("releases", "runs", "sources", "exports") if found[name]]
+    lines = [f"{len(found['users']):,} users erased" + (f" from {', '.join(counts)}" if counts else "")]
+    if found["live"] in found["releases"].values():
+        lines.append(f"release {found['live']} is live")
+    if found["retraining"]:
+        lines.append("retraining is due: until then items' vectors hold what was learned from these users' events")
+    for name, words in (("logs", "raw log"), ("outside", "export")):
+        lines += [f"out of reach, and to be mended by hand: {words} {show_text(place)}" for place in found[name]]
+    lines += [f"STILL NAMED in {show_text(path)}" for path in found["found"]]
+    still = f"{len(found['found'])} of " if found["found"] else "none of "
+    lines.append(f"checked: {still}{found['n_checked']:,} files that name users names one of them")
+    return "\n".join([*lines, f"receipt: {found['receipt']}"])
 
 
 def describe_beside(manifest: Manifest) -> list[str]:

@@ -40,7 +40,7 @@ _FIRST_USE = {
 }
 # [export] and [schedule] are of no stage.
 _INGESTED_IMAGES = ("column", "root")  # settings of [images] by which the items file is read
-_CLAIM = ".claim"
+CLAIM = ".claim"
 _claimed: set[Path] = set()  # by this process
 _RUN_ID = re.compile(r"^\d{8}T\d{6}Z-[0-9a-f]{12}(-\d+)?$")
 
@@ -80,7 +80,7 @@ class Run:
 
     def discard_unread(self) -> None:
         """Delete a run that could not even open its log: nothing was read, and there is nothing to go on with."""
-        if {path.name for path in self.folder.iterdir()} <= {"run.json", _CLAIM}:
+        if {path.name for path in self.folder.iterdir()} <= {"run.json", CLAIM}:
             shutil.rmtree(self.folder)
             with contextlib.suppress(OSError):  # the runs of others are there
                 self.folder.parent.rmdir()
@@ -120,7 +120,7 @@ class Run:
         """Mark a stage as finished; the stages after it no longer count, for they stand on what it wrote."""
         state = _read_state(self.folder)
         kept = {name: state["stages"][name] for name in STAGES[: STAGES.index(stage)] if name in state["stages"]}
-        state["stages"] = kept | {stage: {"seconds": round(seconds, 3), "finished": _now()}}
+        state["stages"] = kept | {stage: {"seconds": round(seconds, 3), "finished": tell_now()}}
         write_json(self.folder / "run.json", state)
 
 
@@ -139,7 +139,7 @@ def create_run(store: Path, config: Config) -> Run:
             raise StoreError(
                 f"cannot write to the store {store} ({error.strerror})", "a folder you may write to", "choose --store"
             ) from error
-        state = {"run_id": run_id, "created": _now(), "pid": os.getpid(), "config": config.dump(), "stages": {}}
+        state = {"run_id": run_id, "created": tell_now(), "pid": os.getpid(), "config": config.dump(), "stages": {}}
         write_json(run.folder / "run.json", state)
         return run
     raise StoreError(f"1000 runs were started in {store} within this second", remedy="wait a second")
@@ -189,7 +189,7 @@ def claim_run(run: Run) -> Iterator[None]:
     if key in _claimed:
         yield
         return
-    handle = os.open(run.folder / _CLAIM, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    handle = os.open(run.folder / CLAIM, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -207,6 +207,11 @@ def claim_run(run: Run) -> Iterator[None]:
             _claimed.discard(key)
     finally:
         os.close(handle)
+
+
+def keep_ingest(state: dict[str, Any]) -> dict[str, Any]:
+    """The state of a run, as in run.json, with nothing done but an ingest that finished now."""
+    return state | {"stages": {"ingest": state["stages"]["ingest"] | {"finished": tell_now()}}}
 
 
 def reconfigure(run: Run, config: Config) -> Run:
@@ -274,5 +279,6 @@ def _read_state(folder: Path) -> dict[str, Any]:
     return state
 
 
-def _now() -> str:
+def tell_now() -> str:
+    """The time, ISO 8601 in UTC, of one length: texts of it sort as times do."""
     return datetime.now(UTC).isoformat(timespec="microseconds")

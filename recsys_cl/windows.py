@@ -176,6 +176,18 @@ def record_done(run: Run, due: Due, release: str) -> None:
     write_json(run.store / _STATE, state)
 
 
+def rename_releases(store: Path, renamed: Mapping[str, str]) -> tuple[Path, dict[str, Any]] | None:
+    """The file of what was published, and what it says once releases have new names; None where that is the same.
+
+    Raises StoreError where the file cannot be read."""
+    state, changed = _read_state(store), False
+    for known in state.values():
+        for done in known.values():
+            if done["release"] in renamed:
+                done["release"], changed = renamed[done["release"]], True
+    return (store / _STATE, state) if changed else None
+
+
 def _is_late(window: Window, done: Mapping[str, Done], last: str) -> bool:
     if window.name > last and window.name != UNDATED:
         return False

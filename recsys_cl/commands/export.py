@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -120,11 +121,16 @@ def export(
     there whole, or the old one is.
     """
     from recsys_cl.progress import show_progress
+    from recsys_cl.publishing.exported import record_export
     from recsys_cl.release_summary import describe_export
     from recsys_cl.serving.export import export as run_export
     from recsys_cl.serving.lookup import open_release
 
     sink, request = place.build(), wanted.build(what, filters)
+    release = open_release(store)
+    target, kind = place.out or sink.shown, f"{what} of {wanted.of}" if what == "embeddings" else what
+    if not record_export(store, target, release.version, kind):
+        print(f"recsys-cl: {store} cannot be written, so `forget` will not know of this export", file=sys.stderr)
     with show_progress() as progress:
-        done = run_export(open_release(store), request, sink, progress)
+        done = run_export(release, request, sink, progress)
     print_answer(as_json, done.dump(), describe_export(done))

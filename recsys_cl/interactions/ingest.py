@@ -259,7 +259,7 @@ def _report(
 ) -> IngestReport:
     (parts, fresh), (items, users), log = sources, attributes, assembled.interactions
     first, last = format_times(pl.Series(assembled.span)) if log.timed else (None, None)
-    keys = [part.key for part in parts]
+    contents = [part.content for part in parts]
     return IngestReport(
         n_read=sum(part.n_rows for part in parts),
         n_kept=log.n_events,
@@ -284,5 +284,5 @@ def _report(
         items=count_attributes(items, ID, log.items),
         users=count_attributes(users, USER_ID, log.users),
         notes=notes,
-        fingerprint=hash_text(dump_json([keys, items and items.sha256, users and users.sha256])),
+        fingerprint=hash_text(dump_json([contents, items and items.sha256, users and users.sha256])),
     )

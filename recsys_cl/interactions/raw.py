@@ -39,6 +39,7 @@ class Part:
     """One parsed source: its name, size and sha256; the key of its folder; its columns by role; what was counted.
 
     n_rows == n_events + sum(refused.values()). For a database or a frame, size is 0 and sha256 that of the events.
+    erased: where users were erased from it, a hash of what is left; else empty.
     """
 
     name: str
@@ -48,6 +49,12 @@ class Part:
     columns: dict[Role, str]
     n_rows: int
     refused: dict[str, int] = field(default_factory=dict)
+    erased: str = ""
+
+    @property
+    def content(self) -> str:
+        """What tells these rows from others: the key alone says what was read."""
+        return f"{self.key} {self.erased}".rstrip()
 
     @property
     def n_events(self) -> int:
@@ -75,7 +82,7 @@ def parse_file(
     if found is None:
         with write_folder(raw / key) as folder:
             found = _parse(read_batches(file, how[1], tell), columns, how[0], folder)
-    return replace(part, n_rows=found["n_rows"], refused=found["refused"]), former is None
+    return _count(part, found), former is None
 
 
 def is_cached(part: Part, raw: Path) -> bool:
@@ -108,7 +115,7 @@ def read_ledger(raw: Path) -> list[Part]:
         values = read_json(path)
         if values["format"] != _FORMAT:
             raise ValueError(f"format {values['format']}")
-        return [Part(**part) for part in values["sources"]]
+        return [_count(part, _find_summary(raw / part.key)) for part in (Part(**p) for p in values["sources"])]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise StoreError(
             f"{path} does not list what was read ({error})", f"format {_FORMAT}", "remove it, and read the whole log"
@@ -201,6 +208,21 @@ def _hash_rows(path: Path) -> str:
     for frame in walk_parquet(path, 100_000):
         digest.update(frame.write_csv(include_header=False).encode())
     return digest.hexdigest()
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """What was counted in a folder of the cache. Raises StoreError where it is not whole."""
+    found = _find_summary(folder)
+    if found is None:
+        raise StoreError(f"{folder} is not whole", f"{EVENTS}, {REFUSED_ROWS}, {SUMMARY}", "delete that folder")
+    return found
+
+
+def _count(part: Part, summary: dict[str, Any] | None) -> Part:
+    """The part with the counts of its folder: rows may have been erased there since the ledger was written."""
+    if summary is None:
+        return part
+    return replace(part, n_rows=summary["n_rows"], refused=summary["refused"], erased=summary.get("erased", ""))
 
 
 def _find_summary(folder: Path) -> dict[str, Any] | None:

@@ -6,11 +6,12 @@ A line: `{"time", "action", "from", "to"}`, releases by name or null, and what e
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from recsys_cl.files import append_line
 
 AUDIT = "audit.jsonl"
 
@@ -20,12 +21,7 @@ def write_audit(
 ) -> None:
     """Add one line, flushed. Raises OSError where the disk refuses."""
     line = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "action": action, "from": before, "to": after}
-    handle = os.open(store / AUDIT, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-    try:
-        os.write(handle, (json.dumps({**line, **(more or {})}) + "\n").encode())
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    append_line(store / AUDIT, json.dumps({**line, **(more or {})}))
 
 
 def read_audit(store: Path) -> list[dict[str, Any]]:

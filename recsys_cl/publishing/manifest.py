@@ -70,6 +70,15 @@ class Drift(_Part):
     stored_after: float = Field(ge=0, le=1)
 
 
+class Erasure(_Part):
+    """Why a release is not as it was published: n_users were taken out of it; 0 where they were taken out of its parent
+    alone. of: the release whose place it took."""
+
+    reason: Literal["erasure"] = "erasure"
+    of: str
+    n_users: int = Field(ge=0)
+
+
 class ImageFacts(_Part):
     """What a manifest says of the pictures.
 
@@ -94,8 +103,8 @@ class Manifest(_Part):
     item. history_length: how many of a bag's last items it reads, None for all. floats_per_pair: what it holds in
     memory for each two of them. ann_recall: share of the exact top 10 that the index finds. metrics: of the evaluated
     fit, by name. cut: where the training of that fit ended, microseconds since 1970 UTC; None where it is not a cut in
-    time. drift: from the release that was live, None for a first one. files: every file of the release but this one.
-    arrays: every .npy among them.
+    time. drift: from the release that was live, None for a first one. erasure: None for a release as it was published.
+    files: every file of the release but this one. arrays: every .npy among them.
     """
 
     format: Literal[2] = 2  # FORMAT
@@ -120,6 +129,7 @@ class Manifest(_Part):
     metrics: dict[str, Any]
     cut: int | None = None
     drift: Drift | None = None
+    erasure: Erasure | None = None
     gate: GateResult
     images: ImageFacts | None = None
     files: dict[str, FileSeal]

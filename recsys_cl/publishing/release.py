@@ -23,6 +23,7 @@ from recsys_cl.publishing.audit import write_audit
 from recsys_cl.publishing.gate import enforce_gate
 from recsys_cl.publishing.manifest import MANIFEST, Drift, FileSeal, GateResult, ImageFacts, Manifest, name_version
 from recsys_cl.publishing.parts import ReleaseParts, check_contents, describe_arrays, read_parts, write_parts
+from recsys_cl.publishing.receipts import read_due
 from recsys_cl.publishing.seal import find_damages, read_manifest
 from recsys_cl.publishing.store import CURRENT, find_current, list_versions, lock_store
 
@@ -66,7 +67,7 @@ def publish_release(
             parent = find_current(store)
             if beside not in (ANY, parent):
                 raise MovedError(store, parent, beside)
-            with _make_staging(releases) as staging:
+            with make_staging(releases) as staging:
                 version = _stage(staging, parts, facts, parent)
                 _make_live(staging, releases, version)
             with contextlib.suppress(OSError):  # it is live, whether or not there is room for a line that says so
@@ -82,7 +83,10 @@ def publish_release(
 
 def list_releases(store: Path) -> list[dict[str, Any]]:
     """The releases of a store, oldest first: `{"release", "live", "created", "metrics", "gate"}`, where sizes and the
-    manifest are checked, and `"broken"` with the reason for one that cannot be used. Raises StoreError without a store.
+    manifest are checked, `"broken"` with the reason for one that cannot be used, and for the live one
+    `"retraining_due"`: since when it holds what was learned from users who are erased.
+
+    Raises StoreError without a store.
     """
     live: str | None = None
     with contextlib.suppress(StoreError):  # a broken CURRENT makes no release unlistable
@@ -107,23 +111,35 @@ def list_releases(store: Path) -> list[dict[str, Any]]:
         except StoreError as error:
             known["broken"] = str(error)
         found.append(known)
+    due = read_due(store)
+    for known in found:
+        if known["live"] and due:
+            known["retraining_due"] = due[0]
     return sorted(found, key=lambda known: (known["release"][:16], known["created"] or "", known["release"]))
 
 
 @contextlib.contextmanager
-def _make_staging(releases: Path) -> Iterator[Path]:
+def make_staging(releases: Path) -> Iterator[Path]:
+    """A folder in which a release is made; deleted on leaving, unless it was renamed by then."""
     staging = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=releases))
     try:
+        staging.chmod(0o755)
         yield staging
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
 
 def _stage(staging: Path, parts: ReleaseParts, facts: ReleaseFacts, parent: str | None) -> str:
-    """Write all files and the manifest, flush them, read them back; gives the release's name."""
-    staging.chmod(0o755)
+    """Write all files and seal them; gives the release's name."""
     write_parts(staging, parts)
-    manifest = _describe(staging, parts, facts, parent)
+    return seal_staging(staging, _describe(staging, parts, facts, parent))
+
+
+def seal_staging(staging: Path, manifest: Manifest) -> str:
+    """Write the manifest of a staged release, flush all its files, read them back; gives the release's name.
+
+    Raises SealError where they do not come back as they are sealed, or do not belong together.
+    """
     version = name_version(manifest)
     (staging / MANIFEST).write_text(manifest.dump(), encoding="utf-8")
     sync_tree(staging)
@@ -136,7 +152,6 @@ def _stage(staging: Path, parts: ReleaseParts, facts: ReleaseFacts, parent: str 
 
 
 def _describe(staging: Path, parts: ReleaseParts, facts: ReleaseFacts, parent: str | None) -> Manifest:
-    paths = sorted(staging.iterdir())
     return Manifest(
         created=datetime.now(UTC).isoformat(timespec="microseconds"),
         run_id=facts.run_id,
@@ -160,9 +175,15 @@ def _describe(staging: Path, parts: ReleaseParts, facts: ReleaseFacts, parent: s
         gate=facts.gate,
         cut=facts.cut,
         drift=facts.drift,
-        files={path.name: FileSeal(sha256=hash_file(path), size_bytes=path.stat().st_size) for path in paths},
+        files=describe_files(staging),
         arrays=describe_arrays(parts),
     )
+
+
+def describe_files(staging: Path) -> dict[str, FileSeal]:
+    """What the manifest says of each file in the folder of a release without one."""
+    paths = sorted(staging.iterdir())
+    return {path.name: FileSeal(sha256=hash_file(path), size_bytes=path.stat().st_size) for path in paths}
 
 
 def move_current(releases: Path, version: str) -> None:

@@ -83,7 +83,7 @@ def check_whole(folder: Path) -> None:
 
 def prune_store(store: Path, keep: int, wait_seconds: float = 60.0) -> dict[str, list[str]]:
     """Delete all but the newest `keep` releases; never the live one, nor one that a process has open; gives
-    `{"deleted", "in_use"}`. A release is renamed first, so that it is whole or gone. Raises StoreError."""
+    `{"deleted", "in_use"}`. Raises StoreError."""
     if keep < 1:
         raise StoreError(f"--keep is {keep}", "1 or more")
     live = read_current(store)
@@ -97,13 +97,18 @@ def prune_store(store: Path, keep: int, wait_seconds: float = 60.0) -> dict[str,
             if is_open(folder):
                 found["in_use"].append(version)
                 continue
-            aside = releases / f"{TEMPORARY}{version}"
-            folder.rename(aside)
-            shutil.rmtree(aside)
+            delete_release(folder)
             found["deleted"].append(version)
             with contextlib.suppress(OSError):
                 write_audit(store, "prune", version, None)
     return found
+
+
+def delete_release(folder: Path) -> None:
+    """Delete a release under the store's lock; renamed first, so that it is whole or gone. Raises OSError."""
+    aside = folder.with_name(f"{TEMPORARY}{folder.name}")
+    folder.rename(aside)
+    shutil.rmtree(aside)
 
 
 def dump_damages(found: dict[str, list[Damage]]) -> list[dict[str, str]]:

@@ -10,6 +10,7 @@ import onnx
 import polars as pl
 from onnx import TensorProto, helper
 from PIL import Image
+from safetensors.numpy import save_file
 
 from recsys_cl.bags import Bags
 from recsys_cl.catalog import Catalog
@@ -100,7 +101,10 @@ def make_parts(folder: Path, world: World) -> ReleaseParts:
     folder.mkdir(parents=True, exist_ok=True)
     write_query_tower(folder / "query_tower.onnx")
     for name in GIVEN_FILES:
-        if name != "query_tower.onnx":
+        if name == "towers.safetensors":
+            tables = {"tables.user.table": user_vectors[:, :2] * 3, "tables.bag.table": item_vectors[:, :2] * 2}
+            save_file({table: np.ascontiguousarray(values) for table, values in tables.items()}, str(folder / name))
+        elif name != "query_tower.onnx":
             (folder / name).write_bytes(f"{name} of seed {world.seed}\n".encode() * 20)
     return ReleaseParts(
         catalog=Catalog.build(items, titles),
