@@ -135,7 +135,8 @@ def add_pictures(folder: Path, parts: ReleaseParts, seed: int = 0) -> tuple[Rele
     (folder / "images.json").write_text("{}")
     (folder / "image_sheet.png").write_bytes(b"sheet")
     names = ("image_encoder.onnx", "images.json", "image_sheet.png")
-    images = ImageParts(items, queries, queries, places, index, {name: folder / name for name in names})
+    files = {name: folder / name for name in names}
+    images = ImageParts(items, queries, queries, places, np.eye(dim - 1), index, files)
     catalog = Catalog.build(parts.catalog.items, columns)
     facts = ImageFacts(n_items=len(ids), side=side, channels=1, place_length=1.0, index=index.facts)
     return replace(parts, catalog=catalog, images=images), facts
