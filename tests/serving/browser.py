@@ -82,6 +82,20 @@ class Browser:
         source = {"type": "pointer", "id": kind, "parameters": {"pointerType": kind}, "actions": list(actions)}
         self._post("actions", {"actions": [source]})
 
+    def pinch(self, x: int, y: int, before: int, after: int) -> None:
+        """Two fingers, that many pixels left and right of a pixel before and after."""
+        sources = []
+        for side in (-1, 1):
+            actions: list[dict[str, Any]] = [
+                {"type": "pointerMove", "x": x + side * before, "y": y},
+                {"type": "pointerDown", "button": 0},
+                {"type": "pointerMove", "x": x + side * after, "y": y},
+                {"type": "pointerUp", "button": 0},
+            ]
+            kind = {"pointerType": "touch"}
+            sources.append({"type": "pointer", "id": f"finger {side}", "parameters": kind, "actions": actions})
+        self._post("actions", {"actions": sources})
+
     def scroll(self, x: int, y: int, delta: int) -> None:
         """Turn the wheel over a pixel of the window."""
         action = {"type": "scroll", "x": x, "y": y, "deltaX": 0, "deltaY": delta, "duration": 0}

@@ -9,7 +9,7 @@ let release = null;
 /** What the service refused, or that it cannot be reached (status 0). */
 export class Problem extends Error {
   constructor(status, detail, seconds = null) {
-    super(detail);
+    super(detail.charAt(0).toUpperCase() + detail.slice(1) + (/[.!?]$/.test(detail) ? "" : "."));
     this.status = status;
     this.seconds = seconds;
   }

@@ -25,7 +25,7 @@ const VIEWS = {
 };
 let facts = null; // of the live release
 let leaving = null; // aborts what the view before still asks for
-let opened = false;
+let shownBefore = null; // which view, and of what
 
 /** Show the view that the address names. */
 async function open() {
@@ -35,6 +35,9 @@ async function open() {
   const y = history.state?.y ?? 0; // where one was when one comes back
   const { view, parts, query } = readAddress();
   const [title, show] = VIEWS[view];
+  const key = JSON.stringify([view, parts]);
+  const [first, same, had] = [shownBefore === null, shownBefore === key, document.activeElement?.id];
+  shownBefore = key;
   document.title = view ? `${parts[0] ?? title} – recsys_cl` : title;
   document.body.dataset.view = view;
   document.querySelectorAll("nav a").forEach((link) => {
@@ -46,14 +49,14 @@ async function open() {
   try {
     facts ??= await learn(signal);
     const shown = show(main, parts, { signal, query, facts, fail });
-    focus();
+    if (!same && !first) focus();
     await shown;
   } catch (error) {
     if (!signal.aborted) fail(error, main);
   }
   if (signal.aborted) return;
   main.removeAttribute("aria-busy");
-  if (!main.contains(document.activeElement)) focus();
+  if (!first) focus(same ? had : null);
   if (y) scrollTo(0, y);
   showDock(dock, view, facts);
 }
@@ -81,11 +84,10 @@ async function learn(signal) {
   return known;
 }
 
-/** After the first view, move the focus to the heading, so that the keyboard goes on from there. */
-function focus() {
-  const typing = document.activeElement?.closest("#find, .panel");
-  if (opened && !typing) main.querySelector("h1")?.focus({ preventScroll: true });
-  opened = true;
+/** Move the focus to where the keyboard is to go on: `id`, or the heading; not from a field in which somebody types. */
+function focus(id = null) {
+  if (document.activeElement?.closest("#find") || main.contains(document.activeElement)) return;
+  (document.getElementById(id) ?? main.querySelector("h1"))?.focus({ preventScroll: true });
 }
 
 /** Say in a place of the page what went wrong there, and what to do. */
@@ -99,7 +101,7 @@ function fail(error, place) {
   const home = make("a", { class: "button", href: "#/" }, "Start page");
   const title = { 0: "Out of reach", 404: "Not found", 429: "Too busy", 503: "Too busy" }[error.status] ?? "Something went wrong";
   const detail = error instanceof Problem ? error.message : "The page has a fault here; its console says which.";
-  const told = state("", detail, again, home);
+  const told = state("", detail, ...(error.status === 404 ? [home] : [again, home]));
   told.firstChild.remove();
   if (place === main) place.replaceChildren(heading(title), told);
   else place.replaceChildren(state(title, detail, again));

@@ -15,7 +15,7 @@ const SIDES = {
 /** Show an item. The query may hold `same`, names of attributes that neighbors must share, and `k`. */
 export async function viewItem(main, [id], { signal, query, facts }) {
   main.replaceChildren(heading("…"), make("div", { class: "sides" }, skeleton(6), skeleton(6)));
-  const { release: _release, ...item } = await get(["items", id], {}, { signal });
+  const item = await learnItem(id, facts, signal);
   document.title = `${titleOf(item)} – recsys_cl`;
   const same = query.getAll("same").filter((name) => item[name] !== undefined);
   const k = Math.min(Number(query.get("k")) || FIRST, MOST, facts.n_items);
@@ -28,16 +28,29 @@ export async function viewItem(main, [id], { signal, query, facts }) {
   );
   const asked = { k, where: same.map((name) => `${name}=${item[name]}`), why: true };
   const answers = await Promise.all(
-    ways.map((by) => get(["items", id, "neighbors"], { ...asked, by }, { signal }).catch((error) => error)),
+    ways.map((by) => {
+      if (by === "image" && item.row !== undefined && !item.image) return new Problem(404, "This item has no picture.");
+      return get(["items", id, "neighbors"], { ...asked, by }, { signal }).catch((error) => error);
+    }),
   );
   if (signal.aborted) return;
-  const unknown = answers.find((answer) => answer instanceof Error && answer.status === 401);
-  if (unknown) throw unknown;
   const held = answers.map((answer) => new Set((answer.items ?? []).map((one) => one.item_id)));
   sides.forEach((side, n) => fillSide(side, answers[n], held[1 - n]));
   const longest = Math.max(...held.map((one) => one.size));
   if (longest === k && k < Math.min(MOST, facts.n_items - 1)) main.append(showMore(item, same, k));
   say(ways.map((by, n) => `${many(held[n].size, "neighbor")} ${SIDES[by][0].toLowerCase()}`).join(", "));
+}
+
+/** What is known of an item: no more than its id, where its picture is all there is, for nobody has touched it yet. */
+async function learnItem(id, facts, signal) {
+  try {
+    const { release: _, ...item } = await get(["items", id], {}, { signal });
+    return item;
+  } catch (error) {
+    if (error.status !== 404 || !facts.pictures) throw error;
+    await get(["items", id, "neighbors"], { by: "image", k: 1 }, { signal }).catch(() => { throw error; });
+    return { item_id: id };
+  }
 }
 
 function showHead(item) {
@@ -46,7 +59,8 @@ function showHead(item) {
   );
   const add = addButton(item);
   add.classList.add("wide");
-  const map = make("a", { class: "button", href: `#/map?item=${encodeURIComponent(item.item_id)}` }, "Show on the map");
+  const link = { class: "button", href: `#/map?item=${encodeURIComponent(item.item_id)}` };
+  const map = item.row === undefined ? null : make("a", link, "Show on the map");
   return make(
     "header",
     { class: "item" },
@@ -69,7 +83,7 @@ function showFilters(item, same, k) {
     const on = same.includes(name);
     const next = on ? same.filter((one) => one !== name) : [...same, name];
     const press = () => (location.hash = addressOf(item, next, k));
-    return make("button", { type: "button", class: "chip", "aria-pressed": String(on), onclick: press }, words(name));
+    return make("button", { type: "button", class: "chip", id: `same-${name}`, "aria-pressed": String(on), onclick: press }, words(name));
   });
   return make("p", { class: "filters", role: "group", "aria-label": "Only neighbors with the same" }, "Only the same ", ...links);
 }
@@ -83,8 +97,10 @@ function showSide(by) {
 
 function fillSide({ body }, answer, others) {
   body.removeAttribute("aria-busy");
-  if (answer instanceof Problem) body.replaceChildren(state(answer.status === 422 ? "Nothing to compare" : "No answer", answer.message));
-  else if (answer instanceof Error) throw answer;
+  if (answer instanceof Problem && answer.status !== 401) {
+    const title = answer.status === 404 || answer.status === 422 ? "Nothing to compare" : "No answer";
+    body.replaceChildren(state(title, answer.message));
+  } else if (answer instanceof Error) throw answer;
   else if (!answer.items.length) body.replaceChildren(state("No neighbor is left", "Take a condition away to see more."));
   else body.replaceChildren(showRows(answer.items, (one) => listNotes(one, others)));
 }
@@ -99,7 +115,7 @@ function listNotes(item, others) {
 
 function showMore(item, same, k) {
   const press = () => (location.hash = addressOf(item, same, 2 * k));
-  return make("p", { class: "more" }, make("button", { type: "button", class: "button", onclick: press }, "Show more"));
+  return make("p", { class: "more" }, make("button", { type: "button", class: "button", id: "more", onclick: press }, "Show more"));
 }
 
 function addressOf(item, same, k) {

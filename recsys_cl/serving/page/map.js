@@ -5,11 +5,12 @@ import { colorAlike, colorBy, listColors, readColor, toCss } from "./colors.js";
 import { heading, icon, make, say, settle, state } from "./dom.js";
 import { steer } from "./mapinput.js";
 import { linkTo, listAttributes, showPicture } from "./items.js";
-import { findNearest, paint, View } from "./plot.js";
+import { DRAFT, findNearest, paint, View } from "./plot.js";
 import { count, many, titleOf, words } from "./text.js";
 
 const MOST_MARKED = 1000;
 const REACH = 14; // pixels of the screen within which a point is meant
+const STILL_MS = 160;
 const NEAR = 6; // zoom at which one item is shown
 
 /** Show the map. The query may hold `by`, an attribute; `q`, to highlight; `item`, to go to. */
@@ -39,6 +40,7 @@ class Atlas {
   #alone = new Set(); // looks that the legend isolates
   #standing = null;
   #shown = -1;
+  #pinned = -1; // shown unless another is pointed at
   #due = false;
   #ratio = 1;
 
@@ -133,21 +135,24 @@ class Atlas {
     return findNearest(this.#points, this.#view, x * this.#ratio, y * this.#ratio, reach * this.#ratio, shown);
   }
 
-  /** Show what is at a row, or nothing for -1; open: with a link to it, for those who cannot hover. */
-  async show(row, open = false) {
-    const same = row === this.#shown;
+  /** Show what is at a row, or what is pinned for -1; pin: with a link to it, until another is pinned, or none. */
+  async show(row, pin = false) {
+    if (pin) this.#pinned = row;
+    else if (row < 0) row = this.#pinned;
+    const open = row >= 0 && row === this.#pinned;
+    const same = row === this.#shown && open === this.card.classList.contains("open");
     this.#shown = row;
     this.ring.hidden = row < 0;
     if (row < 0) this.card.hidden = true;
     this.#placeCard();
-    if (row < 0 || (same && !open)) return;
+    if (row < 0 || same) return;
     const item = await this.describe(row);
     if (row !== this.#shown || this.#signal.aborted) return;
     this.card.replaceChildren(showPicture(item), showWords(item), open ? make("a", { class: "button", href: linkTo(item.item_id) }, "Open") : "");
     this.card.classList.toggle("open", open);
     this.card.hidden = false;
     this.#placeCard();
-    if (open) say(titleOf(item));
+    if (pin) say(titleOf(item));
   }
 
   /** What the catalog knows of a row. */
@@ -156,20 +161,26 @@ class Atlas {
     return items[0];
   }
 
-  /** Draw once, before the screen is shown next. */
+  /** Draw once, before the screen is shown next: a draft, and all of it once things are still. */
   redraw() {
     if (this.#due) return;
     this.#due = true;
     requestAnimationFrame(() => {
       this.#due = false;
-      if (!this.#signal.aborted) this.#paint();
+      if (this.#signal.aborted) return;
+      this.#paint(true);
+      this.#finish();
     });
   }
 
-  #paint() {
+  #finish = settle(() => {
+    if (!this.#signal.aborted && this.#points.length > 2 * DRAFT) this.#paint();
+  }, STILL_MS);
+
+  #paint(draft = false) {
     const dark = matchMedia("(prefers-color-scheme: dark)").matches;
     const { looks } = this.#colors;
-    const look = { points: this.#points, looks, standing: this.#standing, colors: listColors(dark), ratio: this.#ratio };
+    const look = { points: this.#points, looks, standing: this.#standing, colors: listColors(dark), ratio: this.#ratio, draft };
     paint(this.canvas, this.#view, { ...look, paper: readColor("--paper"), ink: readColor("--ink") });
     this.#placeCard();
   }

@@ -72,7 +72,7 @@ function press(map, event) {
     return;
   } else if (event.key === "Escape") {
     map.element.classList.remove("keys");
-    map.show(-1);
+    map.show(-1, true);
     return;
   } else return;
   event.preventDefault();

@@ -2,6 +2,8 @@
 // object for a point, drawn only when asked for, and by the processor, so that it needs no graphics card.
 
 const SUBTLE = 0.25; // how much is left of a point that stands back
+const WHOLE = 128; // a pixel that is covered whole: 7 bits, so that products of two colors stay whole numbers of 32 bits
+export const DRAFT = 150_000; // points of a draft, for as long as somebody moves
 
 /** The part of the plane that the canvas shows: pixels = scale · place + offset, and y goes up. */
 export class View {
@@ -82,16 +84,17 @@ export function chooseRadius(n, room, zoom) {
 /**
  * Draw all points. looks: for each the number of its color; standing: for each 0 to stand back, 1 as it is, 2 to stand
  * out, or null for all as they are; colors: [red, green, blue] by number; paper: that of the ground; ratio: pixels of
- * the canvas for one of the screen.
+ * the canvas for one of the screen; draft: only some of very many points, in a fraction of the time.
  */
-export function paint(canvas, view, { points, looks, standing, colors, paper, ink, ratio }) {
+export function paint(canvas, view, { points, looks, standing, colors, paper, ink, ratio, draft = false }) {
   const { width, height } = canvas;
   const context = canvas.getContext("2d", { alpha: false });
   const image = context.createImageData(width, height);
   const pixels = new Uint32Array(image.data.buffer);
   pixels.fill(pack(paper));
   const radius = ratio * chooseRadius(looks.length, Math.sqrt(width * height) / ratio, view.zoom);
-  const sheet = { pixels, width, height, view, points, looks, standing };
+  const step = draft ? Math.ceil(looks.length / DRAFT) : 1;
+  const sheet = { pixels, width, height, view, points, looks, standing, step };
   const dim = colors.map((color) => color.map((value, n) => Math.round(SUBTLE * value + (1 - SUBTLE) * paper[n])));
   if (standing) stampAll(sheet, 0, makeStamp(radius, width, 0.7), dim.map(pack));
   stampAll(sheet, 1, makeStamp(radius, width, 0.85), colors.map(pack));
@@ -104,7 +107,7 @@ export function paint(canvas, view, { points, looks, standing, colors, paper, in
 }
 
 /** A disc with a soft edge: how far each of its pixels lies from its middle in the row of all pixels, and how much of
- * it is covered, of 256. */
+ * it is covered, of `WHOLE`. */
 function makeStamp(radius, width, opacity) {
   const reach = Math.ceil(radius);
   const [steps, covers] = [[], []];
@@ -113,17 +116,19 @@ function makeStamp(radius, width, opacity) {
       const cover = Math.min(1, Math.max(0, radius + 0.5 - Math.hypot(dx, dy)));
       if (cover <= 0.02) continue;
       steps.push(dy * width + dx);
-      covers.push(Math.round(256 * opacity * cover));
+      covers.push(Math.round(WHOLE * opacity * cover));
     }
   }
   return { reach, steps: Int32Array.from(steps), covers: Int32Array.from(covers) };
 }
 
 /** Stamp all points that stand so; those whose disc would not lie whole on the canvas, but for a margin, are left out. */
-function stampAll({ pixels, width, height, view, points, looks, standing }, stand, { reach, steps, covers }, colors) {
-  const { scale, x, y } = view;
+function stampAll(sheet, stand, { reach, steps, covers }, colors) {
+  const { pixels, width, height, points, looks, standing } = sheet;
+  const { scale, x, y } = sheet.view;
+  const step = stand === 2 ? 1 : sheet.step;
   const [right, bottom, n] = [width - reach - 1, height - reach - 1, looks.length];
-  for (let row = 0; row < n; row += 1) {
+  for (let row = 0; row < n; row += step) {
     if (standing !== null && standing[row] !== stand) continue;
     const px = Math.round(scale * points[2 * row] + x);
     const py = Math.round(y - scale * points[2 * row + 1]);
@@ -133,10 +138,12 @@ function stampAll({ pixels, width, height, view, points, looks, standing }, stan
     const [redBlue, green] = [color & 0xff00ff, color & 0xff00];
     for (let m = 0; m < steps.length; m += 1) {
       const at = middle + steps[m];
-      const [own, cover] = [pixels[at], covers[m]];
-      const left = 256 - cover;
-      const mixed = (((own & 0xff00ff) * left + redBlue * cover) >>> 8) & 0xff00ff;
-      pixels[at] = 0xff000000 | mixed | ((((own & 0xff00) * left + green * cover) >>> 8) & 0xff00);
+      const own = pixels[at];
+      const cover = covers[m];
+      const left = WHOLE - cover;
+      const mixed = (Math.imul(own & 0xff00ff, left) + Math.imul(redBlue, cover)) >> 7;
+      const mixedGreen = (Math.imul(own & 0xff00, left) + Math.imul(green, cover)) >> 7;
+      pixels[at] = 0xff000000 | (mixed & 0xff00ff) | (mixedGreen & 0xff00);
     }
   }
 }

@@ -2,7 +2,7 @@
 
 import { make } from "./dom.js";
 import { linkTo } from "./items.js";
-import { change, count, figure, many, percent, words } from "./text.js";
+import { change, count, figure, many, percent, signed, words } from "./text.js";
 
 const BETTER = new Set(["recall", "ndcg", "mrr", "hit_rate", "coverage"]); // where more is better; of others it depends
 
@@ -26,7 +26,7 @@ function showBeside({ release, compared, items_lost: lost }) {
   if (!compared) return [head, make("p", { class: "soft" }, `No user could be judged by both. ${gone}`)];
   const rows = compared.changes.map((one) =>
     row([words(one.part), one.metric, figure(one.earlier), figure(one.candidate)], tone(one.metric, one.low > 0 ? 1 : one.high < 0 ? -1 : 0),
-      change(one.candidate - one.earlier), `${change(one.low)} to ${change(one.high)}`, count(one.n_users)));
+      change(one.candidate - one.earlier), `${signed(one.low)} to ${signed(one.high)}`, count(one.n_users)));
   const shares = [["coverage", compared.coverage], ["share of the most popular fifth", compared.popularity_share]].map(([name, [earlier, now]]) =>
     row(["all", name, figure(earlier), figure(now)], "", change(now - earlier), "", count(compared.n_users)));
   const table = showTable(["Who", "Metric", "Then", "This one", "Change", "Interval", "Users"], [...rows, ...shares], "Both on the same users");

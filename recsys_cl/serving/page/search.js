@@ -84,8 +84,10 @@ class Offers {
     const chosen = this.#list.hidden ? null : this.#list.querySelectorAll("[role=option]")[this.#chosen];
     const query = this.#field.value.trim();
     if (chosen) this.#open(chosen.dataset.id);
-    else if (query) location.hash = `#/search/${encodeURIComponent(query)}`;
-    this.close();
+    else if (query) {
+      this.#field.blur();
+      location.hash = `#/search/${encodeURIComponent(query)}`;
+    }
   }
 
   #show(items, query) {
@@ -131,7 +133,7 @@ class Offers {
 
   #open(id) {
     this.#field.value = "";
-    this.close();
+    this.#field.blur(); // the view that opens takes the focus
     location.hash = linkTo(id);
   }
 }

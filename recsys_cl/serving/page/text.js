@@ -21,10 +21,13 @@ export function figure(value) {
 }
 
 /** +0.012 or −0.012, with a true minus. */
+export function signed(value) {
+  return (value < 0 ? "−" : "+") + figure(Math.abs(value));
+}
+
+/** As `signed`, or ±0 for what is none. */
 export function change(value) {
-  const text = figure(Math.abs(value));
-  if (Number(text) === 0) return "±0";
-  return (value > 0 ? "+" : "−") + text;
+  return Number(figure(Math.abs(value))) === 0 ? "±0" : signed(value);
 }
 
 /** 0.314 as 31% */
