@@ -94,7 +94,7 @@ def test_releases_are_listed_oldest_first(publish: Publish, tmp_path: Path) -> N
     listed = list_releases(tmp_path / "s")
     assert [known["release"] for known in listed] == names
     assert [known["live"] for known in listed] == [False, False, True]
-    assert all(set(known) == {"release", "live", "created", "metrics"} for known in listed)
+    assert all(set(known) == {"release", "live", "created", "metrics", "gate"} for known in listed)
     assert listed[0]["metrics"] == {"model": {"ndcg@10": 0.3}}
 
 

@@ -23,17 +23,16 @@ from recsys_cl.publishing.release import publish_release
 from recsys_cl.serving.lookup import Release, open_release
 
 
-def _load() -> ModuleType:
-    path = Path(__file__).parents[1] / "publishing" / "small_release.py"
-    spec = importlib.util.spec_from_file_location("small_release", path)
+def _load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
-    module = sys.modules["small_release"] = importlib.util.module_from_spec(spec)
+    module = sys.modules[path.stem] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-small = sys.modules.get("small_release") or _load()
+small = sys.modules.get("small_release") or _load(Path(__file__).parents[1] / "publishing" / "small_release.py")
 
 
 @pytest.fixture(scope="session")
@@ -140,3 +139,13 @@ def server(start_server: Callable[..., Server], store: Path) -> Server:
 def encode() -> Callable[..., str]:
     """encode("items", item_id, "neighbors"): a path with its parts encoded."""
     return lambda *parts: "".join(f"/{quote(part, safe='')}" for part in parts)
+
+
+@pytest.fixture(scope="session")
+def browser(program: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A window of a real browser; see `browser.py`."""
+    programs = program("chromium"), program("chromedriver")
+    with _load(Path(__file__).with_name("browser.py")).open_browser(
+        *programs, tmp_path_factory.mktemp("profile")
+    ) as opened:
+        yield opened

@@ -1,0 +1,584 @@
+"""The web page in a real browser, over a real service: what somebody sees, clicks and types there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import polars as pl
+import pytest
+from PIL import Image
+
+from recsys_cl.catalog import Catalog
+from recsys_cl.publishing.manifest import GateResult
+from recsys_cl.publishing.parts import ReleaseParts
+from recsys_cl.publishing.release import publish_release
+
+HOSTILE = "<img src=x onerror=\"window.hacked=1\"><script>window.hacked=2</script>&amp; “six” 'x'"
+ODD = ["007", "  padded ", "a,b", "../up", "ünï", "x" * 300]
+SETTLED = "!document.querySelector('main').hasAttribute('aria-busy')"
+VIEWS = ["", "item/i0", "search/Title", "session", "map", "releases"]
+PIXELS = """
+    const canvas = document.querySelector(".map canvas");
+    const data = new Uint32Array(canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data.buffer);
+    const counts = new Map();
+    for (const one of data) counts.set(one, (counts.get(one) ?? 0) + 1);
+    const paper = Array.from(counts).sort((a, b) => b[1] - a[1])[0][0];
+    let sum = 0;
+    data.forEach((one, n) => { sum = (sum + (n % 9973) * (one % 65521)) % 2147483647; });
+    return {drawn: data.length - counts.get(paper), colors: counts.size, sum, paper: paper & 255};
+"""
+BESIDE = {
+    "compared": {
+        "n_users": 40,
+        "changes": [
+            {"part": "everyone", "metric": "ndcg@10", "earlier": 0.3, "candidate": 0.2}
+            | {"low": -0.15, "high": -0.05, "n_users": 40}
+        ],
+        "coverage": [0.5, 0.6],
+        "popularity_share": [0.4, 0.3],
+    },
+    "items_lost": 0.0,
+}
+
+
+def name_items(parts: ReleaseParts) -> ReleaseParts:
+    """The same with titles that differ, a hostile one among them, and one attribute that is hostile, too."""
+    frame = parts.catalog.to_frame()
+    titles = [HOSTILE if one == "i5" else f"Title of {one}" for one in frame["item_id"]]
+    kinds = [HOSTILE if n == 3 else ("crime", "drama", "comedy")[n % 3] for n in range(len(frame))]
+    return replace(
+        parts,
+        catalog=Catalog.build(
+            parts.catalog.items, frame.with_columns(pl.Series("title", titles), pl.Series("genre", kinds))
+        ),
+    )
+
+
+@pytest.fixture(scope="module")
+def page_store(small_release: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with two releases that have pictures; the second was forced past the gate."""
+    folder = tmp_path_factory.mktemp("page")
+    first = publish(small_release, folder, 0)
+    reasons = ("ndcg@10 fell from 0.3000 to 0.2000", "it <b>collapsed</b>")
+    gate = GateResult(reasons=reasons, forced="a drill", beside=BESIDE | {"release": first})
+    publish(small_release, folder, 1, gate=gate, metrics={"model": {"ndcg@10": 0.2, "recall@10": 0.1}})
+    return folder / "s"
+
+
+def publish(small_release: Any, folder: Path, seed: int, **facts: Any) -> str:
+    world, own = small_release.World(seed=seed), folder / str(seed)
+    parts = small_release.make_parts(own / "given", world)
+    parts, images = small_release.add_pictures(own, parts, seed)
+    return publish_release(
+        name_items(parts), replace(small_release.make_facts(world), images=images, **facts), folder / "s"
+    )
+
+
+@pytest.fixture(scope="module")
+def page_server(start_server: Callable[..., Any], page_store: Path) -> Any:
+    return start_server(page_store)
+
+
+@pytest.fixture
+def visit(browser: Any, page_server: Any) -> Iterator[Callable[..., None]]:
+    """visit("item/i0", …): a new visitor opens a view. In the end nothing was complained of, nothing asked for elsewhere
+    and nothing that came from the catalog has run."""
+    browser.listen()
+    browser.asked.clear()
+    browser.complaints.clear()
+    fresh = [True]
+
+    def open_view(view: str = "", width: int = 1280, height: int = 900, **screen: Any) -> None:
+        browser.set_screen(width, height, **screen)
+        if fresh:
+            browser.open(page_server.url + "/page/icon.svg")
+            browser.ask("sessionStorage.clear()")
+            fresh.clear()
+        browser.open("about:blank")
+        browser.open(f"{page_server.url}/#/{view}")
+        browser.wait(f"document.querySelector('h1') && {SETTLED}")
+
+    yield open_view
+    browser.listen()
+    assert browser.complaints == []
+    outside = [one for one in browser.asked if not one.startswith((page_server.url, "data:", "about:", "chrome"))]
+    assert outside == []
+    assert browser.ask("return window.hacked === undefined && !document.querySelector('main [onerror], main script')")
+
+
+def pick(browser: Any, *ids: str) -> None:
+    """Items that are already in the session of a tab."""
+    stored = [{"item_id": one, "title": f"Title of {one}"} for one in ids]
+    browser.ask("sessionStorage.setItem('recsys_cl session', JSON.stringify(arguments[0]))", stored)
+
+
+def ids_of(browser: Any, selector: str) -> list[str]:
+    found: list[str] = browser.ask(
+        "return Array.from(document.querySelectorAll(arguments[0]), (one) => one.dataset.id)", selector
+    )
+    return found
+
+
+# --- items ---
+
+
+def test_an_item_is_found_and_its_neighbors_are_those_of_the_service(
+    browser: Any, visit: Callable[..., None], page_server: Any
+) -> None:
+    visit()
+    browser.click("#query")
+    browser.press("title of 007")
+    browser.wait("document.querySelectorAll('[role=option]').length === 1")
+    browser.click("[role=option]")
+    browser.wait("document.querySelectorAll('.side .row[data-id]').length === 24")
+    assert browser.text("h1") == "Title of 007"
+    for place, by in enumerate(("behavior", "image"), 1):
+        expected = page_server.ask(f"/items/007/neighbors?k=12&by={by}&why=true")["items"]
+        side = f".side:nth-child({place})"
+        assert ids_of(browser, f"{side} .row") == [one["item_id"] for one in expected]
+        shown = [float(text.split()[-1]) for text in browser.texts(f"{side} .score")]
+        assert shown == pytest.approx([one["score"] for one in expected], rel=0.02, abs=0.006)
+    touched = [text.split()[0] for text in browser.texts(".side:first-child .note > :first-child")]
+    expected = page_server.ask("/items/007/neighbors?k=12&why=true")["items"]
+    assert touched == [str(one["why"]["n_users"] or "nobody") for one in expected]
+    assert {"crime", "drama", "comedy"} & set(" ".join(browser.texts(".row .values")).split())
+
+
+def test_one_walks_from_neighbor_to_neighbor_and_back_to_where_one_was(
+    browser: Any, visit: Callable[..., None]
+) -> None:
+    visit("item/007")
+    browser.ask("scrollTo(0, 400)")
+    browser.wait("history.state?.y === 400")
+    browser.click(".side:first-child .row:nth-child(7) a.title")
+    browser.wait(f"document.querySelector('h1').innerText !== 'Title of 007' && {SETTLED} && scrollY === 0")
+    browser.ask("history.back()")
+    browser.wait(f"document.querySelector('h1').innerText === 'Title of 007' && {SETTLED} && scrollY === 400")
+
+
+@pytest.mark.parametrize("item_id", ODD)
+def test_items_with_any_id_can_be_opened(browser: Any, visit: Callable[..., None], item_id: str) -> None:
+    visit(f"item/{quote(item_id, safe='')}")
+    assert browser.ask("return document.querySelector('.item .id').textContent") == item_id
+    assert len(ids_of(browser, ".side:first-child .row")) == 12
+
+
+def test_titles_and_values_are_shown_as_the_texts_that_they_are(browser: Any, visit: Callable[..., None]) -> None:
+    """That nothing of them runs is seen by `visit`."""
+    visit("item/i5")
+    assert browser.ask("return document.querySelector('h1').textContent") == HOSTILE
+    browser.click(".item .add")
+    for view in ("session", "search/img", "", "map?q=onerror"):
+        visit(view)
+        pick(browser, "i5")
+    visit("map?q=onerror")
+    browser.wait("document.querySelector('.legend').textContent.includes('onerror')")
+    assert browser.text(".found") == "1 item highlighted"
+    browser.press("/")
+    browser.press("img src")
+    browser.wait("document.querySelector('[role=option] .title')")
+    assert browser.ask("return document.querySelector('[role=option] .title').textContent") == HOSTILE
+
+
+def test_neighbors_can_be_kept_to_those_that_share_an_attribute(
+    browser: Any, visit: Callable[..., None], page_server: Any
+) -> None:
+    visit("item/007")
+    browser.click("[id=same-genre]")
+    browser.wait(f"{SETTLED} && document.querySelector('.chip[aria-pressed=true]')")
+    genre = page_server.ask("/items/007")["genre"]
+    kept = page_server.ask(f"/items/007/neighbors?k=12&where=genre={genre}")["items"]
+    assert ids_of(browser, ".side:first-child .row") == [one["item_id"] for one in kept]
+    assert browser.ask("return document.activeElement.id") == "same-genre", "the keyboard stays where it was"
+
+
+def test_an_item_without_a_picture_says_so_and_one_with_nothing_but_a_picture_has_neighbors(
+    browser: Any, visit: Callable[..., None], page_server: Any
+) -> None:
+    bare = next(one for one in ("i0", "i1", "i2") if "image" not in page_server.ask(f"/items/{one}"))
+    visit(f"item/{bare}")
+    assert "no picture" in browser.text(".side:last-child")
+    visit("item/new")
+    assert browser.text("h1") == "new"
+    assert len(ids_of(browser, ".side:last-child .row")) == 12
+    forget(browser, "/items/new")
+
+
+# --- the session ---
+
+
+def test_recommendations_follow_the_session_and_name_what_brought_them(
+    browser: Any, visit: Callable[..., None], page_server: Any
+) -> None:
+    visit("item/i1")
+    browser.click(".item .add")
+    browser.click(".side:first-child .row:nth-child(2) .add")
+    picked = ["i1", ids_of(browser, ".side:first-child .row")[1]]
+    browser.wait("document.querySelectorAll('.dock-next li[data-id]').length === 5")
+    browser.click(".dock .button")
+    for _ in range(2):
+        expected = page_server.ask("/recommend", {"history": picked, "k": 12, "why": True})["items"]
+        wanted = [one["item_id"] for one in expected]
+        browser.wait(
+            "JSON.stringify(Array.from(document.querySelectorAll('.next .row'), (one) => one.dataset.id)) === "
+            "JSON.stringify(arguments[0])",
+            wanted,
+        )
+        assert ids_of(browser, ".pick") == picked
+        assert browser.text("#count") == str(len(picked))
+        said = browser.texts(".next .row:first-child .why a")
+        assert said == [f"Title of {one['item_id']}" for one in expected[0]["why"] if one["share"] >= 0.005][:3]
+        browser.click(".next .row:nth-child(3) .add")
+        picked.append(wanted[2])
+    browser.wait("document.querySelectorAll('.pick').length === 4 && document.querySelector('.move')")
+    browser.click(".pick:first-child .drop")
+    browser.wait("document.querySelectorAll('.pick').length === 3")
+    browser.click(".picked .plain")
+    browser.wait("document.querySelectorAll('.next .tile').length > 0")
+    assert "Nothing is picked" in browser.text(".picked")
+
+
+def test_a_session_outlives_a_reload_and_items_that_the_release_lacks_leave_it(
+    browser: Any, visit: Callable[..., None]
+) -> None:
+    visit()
+    pick(browser, "i3", "gone", "i4")
+    visit("session")
+    browser.wait("document.querySelectorAll('.next .row').length === 12")
+    assert ids_of(browser, ".pick") == ["i3", "i4"]
+    forget(browser, "/recommend", "/items/gone")
+
+
+def test_rows_slide_unless_less_motion_is_asked_for(browser: Any, visit: Callable[..., None]) -> None:
+    for still in (False, True):
+        visit("session", still=still)
+        pick(browser, "i3")
+        visit("session", still=still)
+        browser.ask(
+            "window.moves = 0; const move = Element.prototype.animate;"
+            "Element.prototype.animate = function (...all) { window.moves += 1; return move.apply(this, all); }"
+        )
+        browser.click(".next .row:nth-child(2) .add")
+        browser.wait("document.querySelectorAll('.pick').length === 2 && document.querySelector('.move')")
+        assert (browser.ask("return window.moves") == 0) == still
+
+
+# --- the map ---
+
+
+def test_the_map_draws_all_items_in_colors_and_highlights_what_is_found(
+    browser: Any, visit: Callable[..., None], page_server: Any
+) -> None:
+    visit("map")
+    plain = browser.ask(PIXELS)
+    assert plain["drawn"] > 60 * 20, "each item is a disc"
+    legend = browser.texts(".legend .n")
+    assert sum(map(int, legend)) == page_server.ask("/release")["n_items"] == 60
+    browser.click("#mark")
+    browser.press("title of i1")
+    browser.wait("document.querySelector('.found').textContent !== ''")
+    found = len(page_server.ask("/items?query=title+of+i1&k=1000")["items"])
+    assert browser.text(".found") == f"{found} items highlighted"
+    assert browser.ask(PIXELS)["sum"] != plain["sum"]
+    browser.ask(
+        "const field = document.querySelector('#mark'); field.value = ''; field.dispatchEvent(new Event('input'))"
+    )
+    browser.wait("document.querySelector('.found').textContent === ''")
+    browser.wait(f"(() => {{{PIXELS}}})().sum === arguments[0]", plain["sum"])
+    browser.click(".legend button")
+    browser.wait(f"(() => {{{PIXELS}}})().sum !== arguments[0]", plain["sum"])
+
+
+def test_the_map_is_moved_and_zoomed_by_wheel_keys_mouse_and_fingers(browser: Any, visit: Callable[..., None]) -> None:
+    visit("map")
+    whole = browser.ask(PIXELS)["sum"]
+    changed = f"(() => {{{PIXELS}}})().sum !== arguments[0]"
+    drag = [
+        {"type": "pointerMove", "x": 700, "y": 500},
+        {"type": "pointerDown", "button": 0},
+        {"type": "pointerMove", "x": 790, "y": 540},
+        {"type": "pointerUp", "button": 0},
+    ]
+    for move in (
+        lambda: browser.scroll(700, 500, -300),
+        lambda: browser.point(*drag),
+        lambda: browser.point(*drag, kind="touch"),
+        lambda: browser.press("Left"),
+        lambda: browser.press("+"),
+        lambda: browser.click(".tools button"),
+    ):
+        browser.ask("document.querySelector('.map canvas').focus()")
+        move()
+        browser.wait(changed, whole)
+        browser.click(".tools button:last-child")
+        browser.wait(f"!({changed})", whole)
+
+
+def test_pinching_zooms_about_the_fingers(browser: Any, visit: Callable[..., None]) -> None:
+    visit("map?item=i7")
+    before = browser.ask(PIXELS)["drawn"]
+    browser.pinch(640, 480, 40, 160)
+    browser.wait(f"(() => {{{PIXELS}}})().drawn !== arguments[0]", before)
+    assert browser.text(".card .title") == "Title of i7"
+    ring = browser.ask(
+        "const box = document.querySelector('.ring').getBoundingClientRect(); return [box.x + 11, box.y + 11]"
+    )
+    assert ring == pytest.approx([640, 480], abs=4)
+
+
+def test_a_point_shows_its_item_when_pointed_at_and_opens_it_when_clicked(
+    browser: Any, visit: Callable[..., None]
+) -> None:
+    visit("map?item=i7")  # in the middle
+    assert browser.text(".card .title") == "Title of i7"
+    browser.click(".tools button:last-child")
+    x, y = browser.ask(
+        "const box = document.querySelector('.ring').getBoundingClientRect(); return [box.x + 11, box.y + 11]"
+    )
+    visit("map")
+    browser.point({"type": "pointerMove", "x": round(x), "y": round(y)})
+    browser.wait("document.querySelector('.card .title')?.innerText === 'Title of i7'")
+    assert not browser.ask("return document.querySelector('.card a')"), "nothing to click in what follows the mouse"
+    browser.click_at(round(x), round(y), kind="touch")
+    browser.wait("document.querySelector('.card.open a')")
+    browser.click_at(round(x), round(y))
+    browser.wait("location.hash === '#/item/i7'")
+
+
+def test_a_million_points_are_all_drawn_and_a_draft_is_drawn_of_some(browser: Any, visit: Callable[..., None]) -> None:
+    visit("map")
+    full, draft, nearest = browser.ask("""
+        return import("/page/plot.js").then(({ View, paint, findNearest }) => {
+          const points = new Float32Array(2_000_000);
+          for (let n = 0; n < 1_000_000; n += 1) points.set([n % 1000, Math.floor(n / 1000)], 2 * n);
+          const canvas = document.createElement("canvas");
+          canvas.width = canvas.height = 1200;
+          const view = new View(points);
+          view.fit(1200, 1200);
+          const looks = new Uint8Array(1_000_000);
+          const draw = (draft) => {
+            paint(canvas, view, { points, looks, standing: null, colors: [[0, 0, 0]], paper: [255, 255, 255], ink: [0, 0, 0], ratio: 1, draft });
+            const { data } = canvas.getContext("2d").getImageData(0, 0, 1200, 1200);
+            let drawn = 0;
+            for (let n = 0; n < data.length; n += 4) drawn += data[n] < 128;
+            return drawn;
+          };
+          const [x, y] = view.locate(points[2 * 123456], points[2 * 123456 + 1]);
+          return [draw(false), draw(true), findNearest(points, view, x, y, 5, null)];
+        })""")
+    assert full > 1_000_000, "the grid is covered"
+    assert 0 < draft < full
+    assert nearest == 123456
+
+
+# --- releases ---
+
+
+def test_releases_are_shown_with_their_metrics_and_what_the_gate_said(
+    browser: Any, visit: Callable[..., None], page_server: Any
+) -> None:
+    visit("releases")
+    known = page_server.ask("/releases")["releases"]
+    assert [text.split()[0] for text in browser.texts(".release .id")] == [one["release"] for one in reversed(known)]
+    newest = browser.text(".release:first-child")
+    for text in ("Live", "Forced past the gate", "ndcg@10", "0.200", "−0.100", "it <b>collapsed</b>"):
+        assert text in newest, text
+    assert "Gate passed" in browser.text(".release:last-child")
+    browser.click(".release:first-child a.title")
+    browser.wait("document.querySelector('.figures')")
+    assert browser.texts(".reasons li") == ["ndcg@10 fell from 0.3000 to 0.2000", "it <b>collapsed</b>"]
+    assert "a drill" in browser.text(".gate")
+    row = browser.text(".gate tbody tr").split("\t")
+    assert [cell.strip() for cell in row] == "everyone|ndcg@10|0.300|0.200|−0.100|−0.150 to −0.050|40".split("|")
+    first, second = (one["release"] for one in known)
+    diff = page_server.ask(f"/releases/{first}/diff/{second}")
+    shown = browser.text(".figures")
+    assert "60 → 60" in shown
+    assert f"{round(100 * diff['churn'])}%" in shown
+    assert ids_in(browser, "ul.ids a") == [one["item_id"] for one in diff["moved"] if one["changed"] > 0]
+    browser.click(".gate h3 a")
+    browser.wait(f"{SETTLED} && document.querySelector('.id').innerText === arguments[0]", first)
+    assert "Nothing spoke against" in browser.text(".gate")
+
+
+# --- everyone ---
+
+
+def test_it_can_be_used_by_keyboard_alone_and_the_focus_is_always_seen(
+    browser: Any, visit: Callable[..., None]
+) -> None:
+    visit()
+    browser.press("/", "title of i2")
+    browser.wait("document.querySelectorAll('[role=option]').length > 1")
+    browser.press("Down")
+    name = browser.text("[aria-selected=true] .title")
+    assert browser.ask("return document.querySelector('#query').getAttribute('aria-activedescendant')") == "offer-0"
+    browser.press("Enter")
+    browser.wait(f"document.querySelector('h1').innerText === arguments[0] && {SETTLED}", name)
+    assert browser.ask("return document.activeElement.tagName") == "H1", "a view that opens takes the focus"
+    assert "neighbors by behavior" in browser.ask("return document.querySelector('#said').textContent")
+    seen = []
+    for _ in range(12):
+        browser.press("Tab")
+        seen.append(
+            browser.ask("""
+            const one = document.activeElement;
+            const style = getComputedStyle(one);
+            return [one.className || one.id || one.tagName, style.outlineStyle, parseFloat(style.outlineWidth)]""")
+        )
+    assert seen[0][0] == "add wide"
+    assert all(style == "solid" and width >= 2 for _, style, width in seen), seen
+    browser.ask("document.querySelector('.row .add').focus()")
+    browser.press("Enter")
+    browser.wait("document.querySelector('#count').innerText === '1'")
+    browser.ask("document.querySelector('nav a').focus()")
+    browser.press("Enter")
+    browser.wait("document.querySelector('.map canvas')")
+    browser.ask("document.querySelector('.map canvas').focus()")
+    browser.press("0", "+")
+    browser.wait("document.querySelector('.card.open .title')")
+    name = browser.text(".card .title")
+    browser.press("Enter")
+    browser.wait("document.querySelector('h1').innerText === arguments[0]", name)
+
+
+@pytest.mark.parametrize("view", [*VIEWS, "release"])
+def test_every_view_fits_a_phone_and_has_its_landmarks_and_names(
+    browser: Any, visit: Callable[..., None], page_server: Any, view: str
+) -> None:
+    if view == "release":
+        view = f"releases/{page_server.ask('/release')['release']}"
+    visit(view, 360, 740)
+    pick(browser, "i5", "x" * 300)
+    visit(view, 360, 740)
+    assert browser.ask("return document.documentElement.scrollWidth") <= 360
+    assert (
+        browser.ask("""
+        const nameOf = (one) => one.getAttribute("aria-label") || one.innerText || one.labels?.[0]?.innerText;
+        return Array.from(document.querySelectorAll("a, button, input, select, summary, canvas[tabindex], [role=group]"))
+          .filter((one) => !one.closest("[hidden]") && !nameOf(one)?.trim()).map((one) => one.outerHTML)""")
+        == []
+    )
+    assert browser.ask("return document.querySelectorAll('h1').length") == 1
+    assert browser.ask(
+        "return ['main', 'header.top', 'nav', 'footer', 'search'].every((one) => document.querySelector(one))"
+    )
+    assert browser.ask("""
+        const ids = Array.from(document.querySelectorAll("[id]"), (one) => one.id);
+        return ids.length === new Set(ids).size""")
+
+
+def test_it_is_light_or_dark_as_the_screen_prefers_and_legible_on_both(
+    browser: Any, visit: Callable[..., None], tmp_path: Path
+) -> None:
+    for dark in (False, True):
+        visit("item/i5", dark=dark)
+        browser.save_picture(tmp_path / "page.png")
+        with Image.open(tmp_path / "page.png") as picture:
+            median = np.median(np.asarray(picture.convert("L")))
+        assert median < 40 if dark else median > 240
+        pairs = [("ink", "paper"), ("soft", "paper"), ("soft", "raise"), ("accent", "paper"), ("on-accent", "accent")]
+        pairs += [("ink", "tint"), ("accent", "surface"), ("soft", "surface"), ("bad", "paper"), ("accent", "tint")]
+        for front, back in pairs:
+            colors = [
+                browser.ask("return import('/page/colors.js').then((one) => one.readColor(arguments[0]))", f"--{name}")
+                for name in (front, back)
+            ]
+            assert measure_contrast(*colors) >= 4.5, (front, back, dark)
+        visit("map", dark=dark)
+        assert (browser.ask(PIXELS)["paper"] < 60) == dark
+
+
+# --- trouble ---
+
+
+@pytest.mark.parametrize(
+    ("view", "words", "missed"),
+    [
+        ("item/i", ["Not found", "No item 'i'"], ["/items/i"]),
+        ("search/zzz", ["No item was found", "fewer"], []),
+        ("releases/2020", ["There is no such release"], []),
+        ("%E0%A4%A/nonsense", ["What goes with what"], []),
+    ],
+)
+def test_what_is_not_there_is_said_with_what_to_do(
+    browser: Any, visit: Callable[..., None], view: str, words: list[str], missed: list[str]
+) -> None:
+    visit(view)
+    shown = browser.text("main")
+    assert all(one in shown for one in words), shown
+    forget(browser, *missed)
+
+
+def test_a_service_with_a_token_is_asked_with_it_and_one_that_is_gone_or_renewed_is_noticed(
+    browser: Any, start_server: Callable[..., Any], small_release: Any, tmp_path: Path
+) -> None:
+    publish(small_release, tmp_path, 0)
+    (tmp_path / "token").write_text("open sesame\n".replace(" ", "-"))
+    (tmp_path / "token").chmod(0o600)
+    server = start_server(tmp_path / "s", "--token-file", str(tmp_path / "token"))
+    browser.set_screen(1280, 900)
+    browser.open(server.url + "/#/item/007")
+    for token in ("wrong", "open-sesame"):
+        browser.wait("document.querySelector('#token:placeholder-shown, #token')")
+        browser.ask("document.querySelector('#token').value = ''")
+        browser.click("#token")
+        browser.press(token, "Enter")
+        browser.wait(SETTLED)
+    browser.wait("document.querySelectorAll('.side .row[data-id]').length === 24")
+    browser.wait("document.querySelector('.item .pic img')?.src.startsWith('blob:')")
+    browser.wait("document.querySelector('.item .pic img').naturalWidth > 0")
+    renewed = publish(small_release, tmp_path, 1)
+    while server.call("/release", headers={"authorization": "Bearer open-sesame"})[1]["release"] != renewed:
+        pass
+    browser.ask("location.hash = '#/releases'")
+    browser.wait("document.querySelectorAll('.release').length === 2")
+    browser.ask("location.hash = '#/item/i0'")
+    browser.wait("document.querySelector('#release').innerText.includes(arguments[0])", renewed)
+    browser.wait("document.querySelector('h1').innerText === 'Title of i0'")
+    server.stop()
+    browser.ask("location.hash = '#/item/i9'")
+    browser.wait("document.querySelector('h1').innerText === 'Out of reach'")
+    assert "recsys-cl serve" in browser.text("main")
+    assert browser.texts("main button") == ["Try again"]
+
+
+def test_a_release_without_pictures_has_one_list_and_no_room_for_them(browser: Any, server: Any) -> None:
+    browser.set_screen(1280, 900)
+    browser.open(server.url + "/#/item/i1")
+    browser.wait("document.querySelectorAll('.side .row[data-id]').length === 12")
+    assert browser.texts(".side h2") == ["By behavior"]
+    assert not any(browser.ask("return Array.from(document.querySelectorAll('.pic'), (one) => one.offsetWidth)"))
+
+
+# --- what the tests share ---
+
+
+def ids_in(browser: Any, selector: str) -> list[str]:
+    """The ids that links lead to."""
+    found: list[str] = browser.ask(
+        "return Array.from(document.querySelectorAll(arguments[0]), (one) => decodeURIComponent(one.hash.split('/')[2]))",
+        selector,
+    )
+    return found
+
+
+def forget(browser: Any, *paths: str) -> None:
+    """Browsers complain of each answer that is a refusal: leave out those of addresses that end so."""
+    browser.listen()
+    told = [re.escape(path) + r"(\?\S*)? - Failed to load resource" for path in paths]
+    browser.complaints[:] = [one for one in browser.complaints if not any(re.search(text, one) for text in told)]
+
+
+def measure_contrast(one: list[int], other: list[int]) -> float:
+    """Contrast of two colors as WCAG 2 defines it, 1 to 21."""
+    shares = np.array([one, other]) / 255
+    linear = np.where(shares <= 0.04045, shares / 12.92, ((shares + 0.055) / 1.055) ** 2.4)
+    dark, light = sorted(linear @ [0.2126, 0.7152, 0.0722])
+    return float((light + 0.05) / (dark + 0.05))
