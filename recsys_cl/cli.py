@@ -70,6 +70,41 @@ def ingest(config: ConfigFile = None, *, inputs: Inputs = _NO_INPUTS, settings: 
 
 
 @app.command
+def profile(
+    log: Annotated[str, Parameter(help="Log: file, folder, glob, or database URL.")],
+    *,
+    config: ConfigFile = None,
+    settings: Set = None,
+    beside: Annotated[str | None, Parameter(help="Another log, to compare with.")] = None,
+    store: Annotated[Path | None, Parameter(help="Folder of a store, to compare with its last published runs.")] = None,
+    html: Annotated[Path | None, Parameter(help="File for a self-contained page.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Print how many events, of whom, on what and when a log holds, and what of that is unusual.
+
+    Example: `recsys-cl profile events.csv --store data --html profile.html`
+
+    Exit code 1 where a figure is past its bound and contract.on_change is stop.
+    """
+    from recsys_cl.files import write_text
+    from recsys_cl.profile_page import render_profile
+    from recsys_cl.profile_summary import describe_profile
+    from recsys_cl.profiling import profile_log
+    from recsys_cl.progress import show_progress
+
+    if beside is not None and store is not None:
+        raise ConfigError("what to compare with is not clear", "either --beside LOG or --store DIR")
+    given = load_config(config, [*Inputs(log=log).list_settings(), *(settings or [])])
+    with show_progress() as progress:
+        found = profile_log(given, beside=beside, store=store, progress=progress)
+    if html is not None:
+        write_text(html, render_profile(found))
+    _print(as_json, found.dump(), describe_profile(found))
+    if found.changes and given.contract.on_change == "stop":
+        raise SystemExit(1)
+
+
+@app.command
 def train(config: ConfigFile = None, *, settings: StageSettings = _STAGE) -> None:
     """Split what was ingested, and train on it.
 

@@ -138,11 +138,9 @@ def create_run(store: Path, config: Config) -> Run:
 
 def open_run(store: Path, run_id: str | None = None) -> Run:
     """Open a run by id, or the newest one that has not published. Raises StoreError where there is none."""
-    runs = store / "runs"
-    if not runs.is_dir():
+    if not (store / "runs").is_dir():
         raise StoreError(f"{store} holds no runs", "a store made by `recsys-cl run` or `ingest`", "check --store")
-    found = [path for path in runs.iterdir() if _RUN_ID.match(path.name) and (path / "run.json").is_file()]
-    known = [path.name for path in sorted(found, key=_read_age)]
+    known = [path.name for path in _list_folders(store)]
     if run_id is not None:
         if run_id not in known:
             raise StoreError(f"no run {run_id!r} in {store}", f"one of the last: {', '.join(known[-5:]) or 'none'}")
@@ -152,6 +150,19 @@ def open_run(store: Path, run_id: str | None = None) -> Run:
         if not run.is_done("publish"):
             return run
     raise StoreError(f"every run in {store} has been published", "an unfinished run", "start one with: recsys-cl run")
+
+
+def list_published(store: Path) -> list[Path]:
+    """The folders of the runs that have published, oldest first; none where there is no store."""
+    return [folder for folder in _list_folders(store) if "publish" in _read_state(folder)["stages"]]
+
+
+def _list_folders(store: Path) -> list[Path]:
+    """The folders of all runs, oldest first."""
+    runs = store / "runs"
+    found = runs.iterdir() if runs.is_dir() else ()
+    kept = [path for path in found if _RUN_ID.match(path.name) and (path / "run.json").is_file()]
+    return sorted(kept, key=_read_age)
 
 
 def reconfigure(run: Run, config: Config) -> Run:
