@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
-from recsys_cl.door import continue_run, load_config, run_app, start_run
+from recsys_cl.door import check_log_given, continue_run, load_config, run_app, start_run
 from recsys_cl.errors import ConfigError, InputError
 from recsys_cl.options import ConfigFile, Force, Inputs, Json, K, LookupOptions, Set, Settings, StageSettings, Store
 
 if TYPE_CHECKING:
+    from recsys_cl.config import Config
     from recsys_cl.runs import Run
 
 app = App(name="recsys-cl", help="From user interaction logs to a live nearest-neighbor index.", help_format="markdown")
@@ -33,14 +34,21 @@ def run(
     settings: Settings = _NOTHING,
     force: Force = None,
     run_id: Annotated[str | None, Parameter(name="--run", help="Go on with this run instead of a new one.")] = None,
+    dry_run: Annotated[bool, Parameter(help="Say what it would take, and write nothing.", negative="")] = False,
 ) -> None:
     """Ingest a log, train, evaluate and publish a release.
 
     Example: `recsys-cl run --log events.csv --items items.csv --store data`
 
-    With --run RUN_ID, go on with a run that was interrupted.
+    With --run RUN_ID, go on with a run that was interrupted. With --dry-run, exit code 1 where memory or disk are too
+    small.
     """
     given = inputs.list_settings() + (settings.set or [])
+    if dry_run:
+        if run_id is not None:
+            raise ConfigError("--dry-run says what a new run takes, and --run names one", "one of the two")
+        _forecast(load_config(config, given, settings.store), settings.as_json)
+        return
     if run_id is None:
         work = start_run(load_config(config, given, settings.store))
     else:
@@ -477,6 +485,17 @@ def doctor(*, store: Store = Path("data"), as_json: Json = False) -> None:
 def main() -> int:
     """The entry point; gives the exit code."""
     return run_app(app)
+
+
+def _forecast(config: Config, as_json: bool) -> None:
+    from recsys_cl.forecast import Limits, check_fit, forecast_run
+    from recsys_cl.progress import show_progress
+
+    check_log_given(config)
+    with show_progress() as progress:
+        found = forecast_run(config, progress)
+    _print(as_json, found.dump(), found.describe())
+    check_fit(found, Limits.measure(Path(config.publishing.store)))
 
 
 def _run_stage(

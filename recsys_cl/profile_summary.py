@@ -70,10 +70,10 @@ def build_bound_rows(bounds: Sequence[Bound]) -> Rows:
 
 
 def show_value(value: object) -> str:
-    """A count, a share or a text; `–` for None."""
+    """A count, a share or an hour; `–` for None."""
     if value is None:
         return "–"
-    return show(value) if isinstance(value, int | float) else str(value)
+    return show(value) if isinstance(value, int | float) else str(value).removesuffix(":00:00Z").replace("T", " at ")
 
 
 def draw_bars(shares: Sequence[float]) -> str:

@@ -43,6 +43,7 @@ TOP = [
     "screening",
     "trials",
     "fits",
+    "forecast",
     "comparing",
     "reporting",
     "pipeline",
