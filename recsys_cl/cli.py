@@ -14,7 +14,7 @@ from cyclopts import App, Parameter
 
 from recsys_cl.commands.export import export
 from recsys_cl.commands.serve import serve
-from recsys_cl.door import continue_run, load_config, read_id_file, run_app, start_run
+from recsys_cl.door import check_log_given, continue_run, load_config, read_id_file, run_app, start_run
 from recsys_cl.door import print_answer as _print
 from recsys_cl.errors import ConfigError
 from recsys_cl.options import (
@@ -33,6 +33,7 @@ from recsys_cl.options import (
 )
 
 if TYPE_CHECKING:
+    from recsys_cl.config import Config
     from recsys_cl.runs import Run
 
 app = App(name="recsys-cl", help="From user interaction logs to a live nearest-neighbor index.", help_format="markdown")
@@ -51,14 +52,21 @@ def run(
     settings: Settings = _NOTHING,
     force: Force = None,
     run_id: Annotated[str | None, Parameter(name="--run", help="Go on with this run instead of a new one.")] = None,
+    dry_run: Annotated[bool, Parameter(help="Say what it would take, and write nothing.", negative="")] = False,
 ) -> None:
     """Ingest a log, train, evaluate and publish a release.
 
     Example: `recsys-cl run --log events.csv --items items.csv --store data`
 
-    With --run RUN_ID, go on with a run that was interrupted.
+    With --run RUN_ID, go on with a run that was interrupted. With --dry-run, exit code 1 where memory or disk are too
+    small.
     """
     given = inputs.list_settings() + (settings.set or [])
+    if dry_run:
+        if run_id is not None:
+            raise ConfigError("--dry-run says what a new run takes, and --run names one", "one of the two")
+        _forecast(load_config(config, given, settings.store), settings.as_json)
+        return
     if run_id is None:
         work = start_run(load_config(config, given, settings.store))
     else:
@@ -85,6 +93,41 @@ def ingest(config: ConfigFile = None, *, inputs: Inputs = _NO_INPUTS, settings: 
     else:
         work = continue_run(config, given, settings.store, settings.run_id)
     _run_stage("ingest", work, settings)
+
+
+@app.command
+def profile(
+    log: Annotated[str, Parameter(help="Log: file, folder, glob, or database URL.")],
+    *,
+    config: ConfigFile = None,
+    settings: Set = None,
+    beside: Annotated[str | None, Parameter(help="Another log, to compare with.")] = None,
+    store: Annotated[Path | None, Parameter(help="Folder of a store, to compare with its last published runs.")] = None,
+    html: Annotated[Path | None, Parameter(help="File for a self-contained page.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Print how many events, of whom, on what and when a log holds, and what of that is unusual.
+
+    Example: `recsys-cl profile events.csv --store data --html profile.html`
+
+    Exit code 1 where a figure is past its bound and contract.on_change is stop.
+    """
+    from recsys_cl.files import write_text
+    from recsys_cl.profile_page import render_profile
+    from recsys_cl.profile_summary import describe_profile
+    from recsys_cl.profiling import profile_log
+    from recsys_cl.progress import show_progress
+
+    if beside is not None and store is not None:
+        raise ConfigError("what to compare with is not clear", "either --beside LOG or --store DIR")
+    given = load_config(config, [*Inputs(log=log).list_settings(), *(settings or [])])
+    with show_progress() as progress:
+        found = profile_log(given, beside=beside, store=store, progress=progress)
+    if html is not None:
+        write_text(html, render_profile(found))
+    _print(as_json, found.dump(), describe_profile(found))
+    if found.changes and given.contract.on_change == "stop":
+        raise SystemExit(1)
 
 
 @app.command
@@ -508,6 +551,17 @@ def doctor(*, store: Store = Path("data"), as_json: Json = False) -> None:
 def main() -> int:
     """The entry point; gives the exit code."""
     return run_app(app)
+
+
+def _forecast(config: Config, as_json: bool) -> None:
+    from recsys_cl.forecast import Limits, check_fit, forecast_run
+    from recsys_cl.progress import show_progress
+
+    check_log_given(config)
+    with show_progress() as progress:
+        found = forecast_run(config, progress)
+    _print(as_json, found.dump(), found.describe())
+    check_fit(found, Limits.measure(Path(config.publishing.store)))
 
 
 def _run_stage(

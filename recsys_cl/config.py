@@ -16,6 +16,7 @@ from typing import Any, Self
 
 from pydantic import ValidationError, model_validator
 
+from recsys_cl.contract_section import ContractConfig
 from recsys_cl.errors import ConfigError
 from recsys_cl.files import dump_json, expand_home, hash_text
 from recsys_cl.image_sections import ImagesConfig
@@ -37,6 +38,7 @@ from recsys_cl.sections import (
 
 __all__ = [
     "Config",
+    "ContractConfig",
     "EvaluationConfig",
     "ExportConfig",
     "ImagesConfig",
@@ -63,6 +65,7 @@ class Config(Section):
     """Everything a run can be told."""
 
     ingest: IngestConfig = IngestConfig()
+    contract: ContractConfig = ContractConfig()
     split: SplitConfig = SplitConfig()
     sampling: SamplingConfig = SamplingConfig()
     model: ModelConfig = ModelConfig()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -13,7 +12,7 @@ from typing import Literal
 from packaging.requirements import Requirement
 
 from recsys_cl.errors import RecsysError
-from recsys_cl.machine import count_cores
+from recsys_cl.machine import count_cores, find_existing, measure_free_disk
 
 _LEAST_FREE_GIB = 2.0
 
@@ -100,9 +99,8 @@ def _check_memory() -> Check:
 
 
 def _check_disk(store: Path) -> Check:
-    places = [store.absolute(), *store.absolute().parents]
-    place = next(path for path in places if os.access(path, os.F_OK))  # false too where one may not look
-    free = shutil.disk_usage(place).free / 2**30
+    place = find_existing(store)
+    free = measure_free_disk(store) / 2**30
     remedy = "" if free >= _LEAST_FREE_GIB else "free some space, or choose another --store"
     return Check("disk", "note" if remedy else "good", f"{free:.1f} GiB free at {place}", remedy)
 

@@ -57,6 +57,12 @@ def load_config(path: Path | None, settings: Sequence[str] = (), store: Path | N
     return config if store is None else apply_settings(config, [f"publishing.store={format_value(str(store))}"])
 
 
+def check_log_given(config: Config) -> None:
+    """Raise ConfigError where no log is given."""
+    if not config.ingest.log:
+        raise ConfigError("no log to read", "--log PATH or ingest.log in the configuration, or --run RUN_ID")
+
+
 @contextlib.contextmanager
 def start_run(config: Config) -> Iterator[Run]:
     """A new run to work on; see `hold_run`. One that could not even read its log is taken away again.
@@ -66,8 +72,7 @@ def start_run(config: Config) -> Iterator[Run]:
     from recsys_cl.interrupts import hold_run
     from recsys_cl.runs import create_run
 
-    if not config.ingest.log:
-        raise ConfigError("no log to read", "--log PATH or ingest.log in the configuration, or --run RUN_ID")
+    check_log_given(config)
     run = create_run(Path(config.publishing.store), config)
     try:
         with hold_run(run):

@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ import pyarrow as pa
 
 from recsys_cl.catalog import Catalog, join_attributes
 from recsys_cl.comparing import PER_USER
+from recsys_cl.contract import judge_ingested
 from recsys_cl.embeddings import EmbeddingTable
 from recsys_cl.errors import ConfigError, MovedError, StoreError
 from recsys_cl.evaluation.evaluate import Evaluation, evaluate
@@ -134,7 +136,8 @@ def _ingest(run: Run, progress: Progress, frames: Frames) -> None:
     if frames.items is not None and not images.root:
         images = images.model_copy(update={"root": str(Path.cwd())})
     config = run.config.ingest.model_copy(update=given)
-    ingested: Ingested = ingest_log(config, images, run.raw, run.folder, progress, frames.log)
+    judge = partial(judge_ingested, run)
+    ingested: Ingested = ingest_log(config, images, run.raw, run.folder, progress, frames.log, accept=judge)
     for name, attributes in (("items", ingested.item_attributes), ("users", ingested.user_attributes)):
         if attributes is not None:
             attributes.write_parquet(run.folder / f"{name}.parquet")

@@ -41,7 +41,22 @@ from recsys_cl.trials import (
     measure_scale,
 )
 
-__all__ = ["VALIDATION_K", "Choice", "Fit", "Member", "Place", "Plan", "choose_plan", "choose_steps", "fit", "fit_plan"]
+__all__ = [
+    "LINEAR",
+    "SEQUENCE",
+    "VALIDATION_K",
+    "Budget",
+    "Choice",
+    "Fit",
+    "Member",
+    "Place",
+    "Plan",
+    "choose_plan",
+    "choose_steps",
+    "estimate_budget",
+    "fit",
+    "fit_plan",
+]
 
 _STEP_SECONDS, _PRODUCT_SECONDS, _PLACE_SECONDS = 0.012, 1.2e-10, 6e-8  # nominal: a step, a logit's float, a place's
 _SEQUENCE_STEP_COST = 4  # a step in order costs so many without: where a log is small it is passed over less often
@@ -335,23 +350,77 @@ def _cut_to_budget(judge: Judge, config: Config, n_events: int) -> tuple[Config,
 
 def _estimate_seconds(judge: Judge, config: Config, n_events: int) -> float:
     """Nominal seconds of choosing and of one fit."""
-    training, recipe, n_items = config.training, config.recipe, judge.train.n_items
-    kinds = _list_kinds(judge, config)
     n_users = int(np.count_nonzero(np.diff(judge.train.offsets) >= 2))
-    steps = -(-n_users // training.batch_users)
-    offered = min(config.sampling.n_negatives, n_items)
-    queries = min(training.batch_users, n_users)
-    bag = steps * (_STEP_SECONDS + queries * offered * config.model.dim * _PRODUCT_SECONDS)
-    sequence = bag + n_events * (offered * _PRODUCT_SECONDS + _PLACE_SECONDS) * config.model.dim
-    epochs = max(recipe.bag_epochs, training.least_steps / max(1, steps))
-    if any(recipe.neighbor_weights):
-        bag *= _NEIGHBORS_COST
-    screen = (
-        epochs * recipe.screen_epochs / recipe.bag_epochs * 6
-    )  # most often three temperatures, and a rung more of each
-    total = screen * bag + 2 * epochs * bag * (BAG in kinds)
-    passes = max(recipe.sequence_epochs, training.least_steps / _SEQUENCE_STEP_COST / max(1, steps))
-    total += 2 * passes * sequence * (SEQUENCE in kinds)
-    if LINEAR in kinds and n_items <= recipe.most_linear_items:
-        total += (len(recipe.ridges) + 1) * 4e-11 * n_items**3
-    return total
+    costs = _Costs.estimate(config, (n_users, judge.train.n_items, n_events))
+    return costs.add_search(config, _list_kinds(judge, config))
+
+
+@dataclass(frozen=True)
+class _Costs:
+    """Nominal seconds of an epoch of a tower without order, and of one with it; steps of either; and the catalog."""
+
+    bag: float
+    sequence: float
+    steps: int
+    n_items: int
+
+    @staticmethod
+    def estimate(config: Config, size: tuple[int, int, int]) -> _Costs:
+        """size: users that hold a pair, items, events."""
+        training, dim = config.training, config.model.dim
+        n_users, n_items, n_events = size
+        steps = max(1, -(-n_users // training.batch_users))
+        offered = min(config.sampling.n_negatives, n_items)
+        queries = min(training.batch_users, n_users)
+        bag = steps * (_STEP_SECONDS + queries * offered * dim * _PRODUCT_SECONDS)
+        return _Costs(bag, bag + n_events * (offered * _PRODUCT_SECONDS + _PLACE_SECONDS) * dim, steps, n_items)
+
+    def count_passes(self, config: Config) -> tuple[float, float, float]:
+        """Epochs of a tower without order, of all its short trainings, and of a tower in order."""
+        recipe, least = config.recipe, config.training.least_steps
+        epochs = max(recipe.bag_epochs, least / self.steps)
+        # most often three temperatures, and a rung more of each
+        screen = epochs * recipe.screen_epochs / recipe.bag_epochs * 6
+        return epochs, screen, max(recipe.sequence_epochs, least / _SEQUENCE_STEP_COST / self.steps)
+
+    def add_search(self, config: Config, kinds: Sequence[str]) -> float:
+        """Nominal seconds of choosing and of one fit."""
+        recipe = config.recipe
+        epochs, screen, passes = self.count_passes(config)
+        bag = self.bag * (_NEIGHBORS_COST if any(recipe.neighbor_weights) else 1.0)
+        total = screen * bag + 2 * epochs * bag * (BAG in kinds) + 2 * passes * self.sequence * (SEQUENCE in kinds)
+        if LINEAR in kinds and self.n_items <= recipe.most_linear_items:
+            total += (len(recipe.ridges) + 1) * 4e-11 * self.n_items**3
+        return total
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What all trainings of a run take at least and at most: steps, and nominal seconds; step_seconds: nominal, of a
+    step of the tower as it is configured."""
+
+    least_steps: int
+    most_steps: int
+    least_seconds: float
+    most_seconds: float
+    step_seconds: float
+
+
+def estimate_budget(config: Config, size: tuple[int, int, int], timed: bool) -> Budget:
+    """Before there is a log to judge by; size: users that hold a pair, items, events."""
+    costs, recipe, training = _Costs.estimate(config, size), config.recipe, config.training
+    in_order = config.sampling.positives == "next"
+    step = (costs.sequence if in_order else costs.bag) / costs.steps
+    if not recipe.search:
+        epochs = max(training.epochs, -(-training.least_steps // costs.steps))
+        n_fits = 2 + bool(config.split.validation_share)
+        every = min(training.validate_every * max(1, epochs // training.epochs), epochs)
+        at_least, at_most = n_fits * every * costs.steps, n_fits * epochs * costs.steps
+        return Budget(at_least, at_most, at_least * step, at_most * step, step)
+    kinds = [kind for kind in recipe.towers if kind != SEQUENCE or timed or config.split.by == "leave_last"]
+    bag_epochs, screen, passes = costs.count_passes(config)
+    nominal = costs.add_search(config, kinds)
+    cut = min(1.0, max(recipe.budget_seconds / nominal, _LEAST_CUT))
+    steps = cut * costs.steps * (screen + 3 * bag_epochs * (BAG in kinds) + 3 * passes * (SEQUENCE in kinds))
+    # A second fit comes after the budget; training may stop at an early validation.
+    return Budget(int(steps * 0.15), int(steps), 0.15 * cut * nominal, 1.5 * cut * nominal, step)

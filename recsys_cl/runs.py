@@ -161,11 +161,9 @@ def open_run(store: Path, run_id: str | None = None) -> Run:
 
 def list_run_ids(store: Path) -> list[str]:
     """The ids of the runs of a store, oldest first. Raises StoreError where it holds none."""
-    runs = store / "runs"
-    if not runs.is_dir():
+    if not (store / "runs").is_dir():
         raise StoreError(f"{store} holds no runs", "a store made by `recsys-cl run` or `ingest`", "check --store")
-    found = [path for path in runs.iterdir() if _RUN_ID.fullmatch(path.name) and (path / "run.json").is_file()]
-    return [path.name for path in sorted(found, key=_read_age)]
+    return [path.name for path in _list_folders(store)]
 
 
 def find_unfinished(store: Path, config: Config) -> Run | None:
@@ -212,6 +210,19 @@ def claim_run(run: Run) -> Iterator[None]:
 def keep_ingest(state: dict[str, Any]) -> dict[str, Any]:
     """The state of a run, as in run.json, with nothing done but an ingest that finished now."""
     return state | {"stages": {"ingest": state["stages"]["ingest"] | {"finished": tell_now()}}}
+
+
+def list_published(store: Path) -> list[Path]:
+    """The folders of the runs that have published, oldest first; none where there is no store."""
+    return [folder for folder in _list_folders(store) if "publish" in _read_state(folder)["stages"]]
+
+
+def _list_folders(store: Path) -> list[Path]:
+    """The folders of all runs, oldest first."""
+    runs = store / "runs"
+    found = runs.iterdir() if runs.is_dir() else ()
+    kept = [path for path in found if _RUN_ID.fullmatch(path.name) and (path / "run.json").is_file()]
+    return sorted(kept, key=_read_age)
 
 
 def reconfigure(run: Run, config: Config) -> Run:

@@ -68,10 +68,12 @@ class Assembly:
 
 @dataclass(frozen=True)
 class Assembled:
-    """The interactions, mapped, and their span: the first and last time in microseconds (or place in the log)."""
+    """The interactions, mapped, and their span: the first and last time in microseconds (or place in the log); kinds:
+    events of each kind, empty where the log has none."""
 
     interactions: Interactions
     span: tuple[int, int]
+    kinds: dict[str, int]
 
 
 def assemble_interactions(assembly: Assembly, folder: Path) -> Assembled | None:
@@ -95,8 +97,10 @@ def assemble_interactions(assembly: Assembly, folder: Path) -> Assembled | None:
         for _ in buckets:  # the reasons of those that left the core are still to be written
             pass
         return None
-    span = _write_interactions(assembly, ids, (users, items), buckets, folder)
-    return Assembled(Interactions.read(folder), span)
+    per_kind = np.zeros(len(ids.kinds), dtype=np.int64)
+    span = _write_interactions(assembly, ids, (users, items), _count_kinds(buckets, per_kind), folder)
+    kinds = dict(zip(ids.kinds.to_series(), per_kind.tolist(), strict=True))
+    return Assembled(Interactions.read(folder), span, {kind: n for kind, n in kinds.items() if n})
 
 
 def _collect_ids(assembly: Assembly) -> Ids:
@@ -198,6 +202,14 @@ def _walk_kept(
             events = events.filter(~gone)
         yield events
         path.unlink()
+
+
+def _count_kinds(buckets: Iterator[pl.DataFrame], per_kind: NDArray[np.int64]) -> Iterator[pl.DataFrame]:
+    """The same buckets; the events of each kind are added to per_kind [n_kinds] on the way."""
+    for events in buckets:
+        if "kind" in events.columns:
+            per_kind += np.bincount(events["kind"].to_numpy(), minlength=len(per_kind))
+        yield events
 
 
 def _write_interactions(

@@ -10,7 +10,7 @@ import contextlib
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from recsys_cl.files import LEFTOVER_HOURS, TEMPORARY, dump_json, hash_text, rem
 from recsys_cl.interactions.assemble import Assembled, Assembly, assemble_interactions
 from recsys_cl.interactions.attributes import USER_ID, Attributes, count_attributes, read_items, read_users
 from recsys_cl.interactions.batches import Batch
+from recsys_cl.interactions.profile import ARRIVED, WHOLE, Former, Profile, profile_interactions, profile_parts
 from recsys_cl.interactions.raw import Part, merge_parts, parse_file, parse_stream, read_ledger, write_ledger
 from recsys_cl.interactions.readers import slice_frame
 from recsys_cl.interactions.refusals import open_refusals
@@ -42,12 +43,25 @@ REFUSED_FILE, INTERACTIONS_FOLDER, FRAME_NAME = "refused.parquet", "interactions
 @dataclass(frozen=True)
 class Ingested:
     """interactions, mapped from the run's folder; item_attributes: item_id, title and image_path where known, others;
-    user_attributes: user_id and others; None without a file. All attributes are strings or null."""
+    user_attributes: user_id and others; None without a file. All attributes are strings or null.
+    build_profiles: profiles of the `whole` log and, where a part of it was known to the store before, of what has
+    `arrived` since; given the users and items of the run before."""
 
     interactions: Interactions
     item_attributes: pl.DataFrame | None
     user_attributes: pl.DataFrame | None
     report: IngestReport
+    build_profiles: Callable[[Former | None], dict[str, Profile]]
+
+
+Accept = Callable[[Ingested], list[str]]
+"""Judges what was ingested, before the store takes it up as read; gives notes for the report."""
+
+
+def accept_all(ingested: Ingested) -> list[str]:
+    """Take up whatever was ingested."""
+    del ingested
+    return []
 
 
 @dataclass(frozen=True)
@@ -69,12 +83,14 @@ def ingest_log(
     frame: pl.DataFrame | None = None,
     *,
     check_enough: bool = True,
+    accept: Accept = accept_all,
 ) -> Ingested:
     """Read the log, apply the rules, and write `work/interactions` and `work/refused.parquet`.
 
     raw: the store's cache of parsed sources. frame: a log in memory, instead of `config.log`. Nothing is written before
     the log could be opened. check_enough: refuse a log with one user or item only, or without a user of two events; a
-    log that serves as a test may be such. Raises ConfigError and LogError; refused.parquet stays where rows were read.
+    log that serves as a test may be such. Raises ConfigError and LogError, and what `accept` raises: the store has then
+    not read these sources; refused.parquet stays where rows were read.
     """
     config = _bound_times(config)
     rules = check_row_rules(config)
@@ -103,9 +119,21 @@ def ingest_log(
         _check_enough(assembled.interactions, work)
     notes = source.notes + _note_origin(former, current, fresh) + _note_rules(config, assembly.timed)
     report = _report(assembled, (parts, fresh), refused, notes, (items, users))
+    frames = items.frame if items else None, users.frame if users else None
+
+    def build_profiles(former_ids: Former | None) -> dict[str, Profile]:
+        found = {WHOLE: profile_interactions(assembled.interactions, assembled.kinds, refused, former_ids)}
+        known = {part.key for part in former}
+        arrived = [part for part in parts if part.key not in known]
+        if 0 < len(arrived) < len(parts):
+            found[ARRIVED] = profile_parts(arrived, raw, rules, former_ids)
+        return found
+
+    ingested = Ingested(assembled.interactions, *frames, report, build_profiles)
+    report = replace(report, notes=[*notes, *accept(ingested)])
     write_ledger(raw, [*parts, *later])
     remove_leftovers(raw, LEFTOVER_HOURS)
-    return Ingested(assembled.interactions, items.frame if items else None, users.frame if users else None, report)
+    return replace(ingested, report=report)
 
 
 def _bound_times(config: IngestConfig) -> IngestConfig:

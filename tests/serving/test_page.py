@@ -395,7 +395,15 @@ def test_releases_are_shown_with_their_metrics_and_what_the_gate_said(
     assert browser.texts(".reasons li") == ["ndcg@10 fell from 0.3000 to 0.2000", "it <b>collapsed</b>"]
     assert "a drill" in browser.text(".gate")
     row = browser.text(".gate tbody tr").split("\t")
-    assert [cell.strip() for cell in row] == "everyone|ndcg@10|0.300|0.200|−0.100|−0.150 to −0.050|40".split("|")
+    assert [cell.strip() for cell in row] == [
+        "everyone",
+        "ndcg@10",
+        "0.300",
+        "0.200",
+        "−0.100",
+        "−0.150 to −0.050",
+        "40",
+    ]
     first, second = (one["release"] for one in known)
     diff = page_server.ask(f"/releases/{first}/diff/{second}")
     shown = browser.text(".figures")
