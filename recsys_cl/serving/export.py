@@ -69,8 +69,8 @@ def export(
     """
     started = time.monotonic()
     plan = plan_export(release, request)
-    n_rows = min(block_rows, max(1, _BLOCK_LINES // request.k))
-    work = _Work(release, plan, f"export {request.what}", progress, n_rows)
+    n_rows = min(block_rows, max(1, _BLOCK_LINES // max(1, request.k)))
+    work = _Work(release, plan, f"export {request.kind}", progress, n_rows)
     shards = [
         (job, job.rows[start : start + shard_rows])
         for job in plan.jobs
