@@ -87,8 +87,8 @@ def page_server(start_server: Callable[..., Any], page_store: Path) -> Any:
 
 @pytest.fixture
 def visit(browser: Any, page_server: Any) -> Iterator[Callable[..., None]]:
-    """visit("item/i0", …): a new visitor opens a view. In the end nothing was complained of, nothing asked for elsewhere
-    and nothing that came from the catalog has run."""
+    """visit("item/i0", …): a new visitor opens a view. In the end nothing was complained of, nothing asked for
+    elsewhere, and nothing that came from the catalog has run."""
     browser.listen()
     browser.asked.clear()
     browser.complaints.clear()
@@ -363,7 +363,8 @@ def test_a_million_points_are_all_drawn_and_a_draft_is_drawn_of_some(browser: An
           view.fit(1200, 1200);
           const looks = new Uint8Array(1_000_000);
           const draw = (draft) => {
-            paint(canvas, view, { points, looks, standing: null, colors: [[0, 0, 0]], paper: [255, 255, 255], ink: [0, 0, 0], ratio: 1, draft });
+            const inks = { colors: [[0, 0, 0]], paper: [255, 255, 255], ink: [0, 0, 0] };
+            paint(canvas, view, { points, looks, standing: null, ...inks, ratio: 1, draft });
             const { data } = canvas.getContext("2d").getImageData(0, 0, 1200, 1200);
             let drawn = 0;
             for (let n = 0; n < data.length; n += 4) drawn += data[n] < 128;
@@ -469,7 +470,8 @@ def test_every_view_fits_a_phone_and_has_its_landmarks_and_names(
     assert (
         browser.ask("""
         const nameOf = (one) => one.getAttribute("aria-label") || one.innerText || one.labels?.[0]?.innerText;
-        return Array.from(document.querySelectorAll("a, button, input, select, summary, canvas[tabindex], [role=group]"))
+        const kinds = "a, button, input, select, summary, canvas[tabindex], [role=group]";
+        return Array.from(document.querySelectorAll(kinds))
           .filter((one) => !one.closest("[hidden]") && !nameOf(one)?.trim()).map((one) => one.outerHTML)""")
         == []
     )
@@ -571,7 +573,8 @@ def test_a_release_without_pictures_has_one_list_and_no_room_for_them(browser: A
 def ids_in(browser: Any, selector: str) -> list[str]:
     """The ids that links lead to."""
     found: list[str] = browser.ask(
-        "return Array.from(document.querySelectorAll(arguments[0]), (one) => decodeURIComponent(one.hash.split('/')[2]))",
+        "return Array.from(document.querySelectorAll(arguments[0]),"
+        " (one) => decodeURIComponent(one.hash.split('/')[2]))",
         selector,
     )
     return found
