@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
+from recsys_cl.commands import store
 from recsys_cl.commands.export import export
+from recsys_cl.commands.schedule import schedule
 from recsys_cl.commands.serve import serve
 from recsys_cl.door import check_log_given, continue_run, load_config, read_id_file, run_app, start_run
 from recsys_cl.door import print_answer as _print
@@ -25,7 +27,6 @@ from recsys_cl.options import (
     Json,
     K,
     LookupOptions,
-    MaybeStore,
     Set,
     Settings,
     StageSettings,
@@ -40,8 +41,8 @@ app = App(name="recsys-cl", help="From user interaction logs to a live nearest-n
 
 _NOTHING, _STAGE, _NO_INPUTS, _PLAIN = Settings(), StageSettings(), Inputs(), LookupOptions()
 _NO_FILTERS = FilterOptions()
-app.command(export)
-app.command(serve)
+for command in (export, serve, schedule, *store.COMMANDS):
+    app.command(command)
 
 
 @app.command
@@ -263,193 +264,6 @@ def recommend(
         items = _read_history(history, history_file)
         answers = release.answer_history(items, k, options.include_seen, chosen)
     _print(options.as_json, answers, describe_answers(answers))
-
-
-@app.command
-def releases(*, store: Store = Path("data"), as_json: Json = False) -> None:
-    """List the releases of a store, oldest first.
-
-    Example: `recsys-cl releases --store data --json`
-    """
-    from recsys_cl.publishing.release import list_releases
-    from recsys_cl.release_summary import describe_releases
-
-    found = list_releases(store)
-    _print(as_json, found, describe_releases(found))
-
-
-@app.command
-def rollback(
-    *,
-    store: Store = Path("data"),
-    to: Annotated[
-        str | None, Parameter(help="The release to go back to (default: the one before the live one).")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Make an earlier release live again; its answers are those it gave before.
-
-    Example: `recsys-cl rollback --store data`
-    """
-    from recsys_cl.publishing.upkeep import roll_back
-
-    done = roll_back(store, to)
-    _print(as_json, done, f"release {done['to']} is live again, {done['from']} is not; both are kept")
-
-
-@app.command
-def verify(*, store: Store = Path("data"), as_json: Json = False) -> None:
-    """Check every file of every release against its seal; print those that are damaged, by their path inside it.
-
-    Example: `recsys-cl verify --store data`
-
-    Exit code 1 where there is one.
-    """
-    from recsys_cl.publishing.upkeep import dump_damages, verify_store
-    from recsys_cl.release_summary import describe_damages
-
-    found = verify_store(store)
-    _print(as_json, dump_damages(found), describe_damages(found))
-    if any(found.values()):
-        raise SystemExit(1)
-
-
-@app.command
-def compact(
-    *,
-    store: Store = Path("data"),
-    keep: Annotated[int, Parameter(help="So many of the newest runs stay, beside those of releases.")],
-    as_json: Json = False,
-) -> None:
-    """Delete old runs and what was cached of sources that are no part of the log any more.
-
-    Example: `recsys-cl compact --store data --keep 3`
-    """
-    from recsys_cl.compacting import compact_store
-    from recsys_cl.release_summary import describe_compacted
-
-    done = compact_store(store, keep)
-    _print(as_json, done.dump(), describe_compacted(done))
-
-
-@app.command
-def schedule(
-    config: Annotated[Path, Parameter(help="TOML file.")],
-    *,
-    cron: Annotated[str, Parameter(help="When the daily flow runs: minute hour day month weekday.")],
-    store: MaybeStore = None,
-) -> None:
-    """Run the daily flow at the times of --cron, for as long as this command lives, with a Prefect server of its own.
-
-    Example: `recsys-cl schedule data/sample/config.toml --cron "0 3 * * *"`
-
-    With PREFECT_API_URL set, that server keeps the schedule. Images, exports and maintenance: python -m
-    flows.deployments --help.
-    """
-    import subprocess
-    import sys
-
-    more = [] if store is None else ["--store", str(store)]
-    command = [sys.executable, "-m", "flows.deployments", str(config), "--cron", cron, *more]
-    with subprocess.Popen(command) as child:
-        try:
-            code = child.wait()
-        except KeyboardInterrupt:  # the child has had it too
-            code = child.wait()
-    if code:
-        raise SystemExit(code)
-
-
-@app.command
-def prune(
-    *,
-    store: Store = Path("data"),
-    keep: Annotated[int, Parameter(help="So many of the newest stay.")],
-    as_json: Json = False,
-) -> None:
-    """Delete old releases; never the live one, nor one that a process has open.
-
-    Example: `recsys-cl prune --store data --keep 5`
-    """
-    from recsys_cl.publishing.upkeep import prune_store
-
-    done = prune_store(store, keep)
-    in_use = f"; in use, and kept: {', '.join(done['in_use'])}" if done["in_use"] else ""
-    _print(as_json, done, f"{len(done['deleted'])} releases deleted{in_use}")
-
-
-@app.command
-def forget(
-    *,
-    user: Annotated[
-        list[str] | None, Parameter(help="A user of the log; may be repeated.", allow_leading_hyphen=True, negative="")
-    ] = None,
-    users: Annotated[Path | None, Parameter(help="File with one user_id a line.")] = None,
-    store: Store = Path("data"),
-    as_json: Json = False,
-) -> None:
-    """Erase users from releases, runs, caches and exports; say what could not be reached. Retraining is due afterwards.
-
-    Example: `recsys-cl forget --user u000042 --store data`
-
-    Answers for all others stay as they are. Interrupted, the same command goes on. Exit code 1 where a file of the
-    store still names one of them in the end.
-    """
-    from recsys_cl.forgetting import forget as forget_users
-    from recsys_cl.release_summary import describe_forgotten
-
-    named = (user or []) + ([] if users is None else read_id_file(users, "the list of users", "user_id"))
-    done = forget_users(store, named)
-    _print(as_json, done.dump(), describe_forgotten(done.dump()))
-    if done.receipt.found:
-        raise SystemExit(1)
-
-
-@app.command
-def rebuild(
-    release: Annotated[str, Parameter(help="A release, by its name.")],
-    /,
-    *,
-    store: Store = Path("data"),
-    as_json: Json = False,
-) -> None:
-    """Train anew as a release records it, and say whether every vector is the same, bit for bit, or what has changed.
-
-    Example: `recsys-cl rebuild 20260301T101500Z-0123456789ab --store data`
-
-    Nothing is published. Exit code 1 where the vectors are not the same.
-    """
-    from recsys_cl.progress import show_progress
-    from recsys_cl.rebuilding import rebuild as rebuild_release
-    from recsys_cl.release_summary import describe_rebuilt
-
-    with show_progress() as progress:
-        found = rebuild_release(store, release, progress).dump()
-    _print(as_json, found, describe_rebuilt(found))
-    if not found["same"]:
-        raise SystemExit(1)
-
-
-@app.command
-def diff(
-    release_a: Annotated[str, Parameter(help="A release, by its name.")],
-    release_b: Annotated[str, Parameter(help="Another one of the same store.")],
-    /,
-    *,
-    store: Store = Path("data"),
-    as_json: Json = False,
-) -> None:
-    """Say what differs between two releases: metrics, items gained and lost, neighbors that moved most.
-
-    Example: `recsys-cl diff 20260301T101500Z-0123456789ab 20260302T101500Z-ba9876543210 --store data`
-    """
-    from recsys_cl.publishing.store import find_release
-    from recsys_cl.release_summary import describe_diff
-    from recsys_cl.serving.diff import diff_releases
-    from recsys_cl.serving.lookup import open_release
-
-    found = diff_releases(*(open_release(find_release(store, name)) for name in (release_a, release_b)))
-    _print(as_json, found, describe_diff(found))
 
 
 @app.command

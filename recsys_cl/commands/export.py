@@ -128,8 +128,7 @@ def export(
 
     sink, request = place.build(), wanted.build(what, filters)
     release = open_release(store)
-    target, kind = place.out or sink.shown, f"{what} of {wanted.of}" if what == "embeddings" else what
-    if not record_export(store, target, release.version, kind):
+    if not record_export(store, place.out or sink.shown, release.version, request.kind):
         print(f"recsys-cl: {store} cannot be written, so `forget` will not know of this export", file=sys.stderr)
     with show_progress() as progress:
         done = run_export(release, request, sink, progress)

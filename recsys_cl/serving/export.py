@@ -91,7 +91,7 @@ def export(
         raise InputError(f"{sink.shown} cannot be written ({why})", "a place with room for it", sink.remains) from error
     progress(work.name, work.total, work.total, f"{work.n_lines:,} lines")
     return Exported(
-        request.what,
+        request.kind,
         sink.shown,
         release.version,
         release.manifest.config_fingerprint,

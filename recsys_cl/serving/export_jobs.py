@@ -68,6 +68,11 @@ class Request:
             if holds:
                 raise ConfigError(found, "another option", "see: recsys-cl export --help")
 
+    @property
+    def kind(self) -> str:
+        """What it is called, such as `recommendations` or `embeddings of users`."""
+        return self.what if self.what != "embeddings" else f"embeddings of {self.of}"
+
     def describe(self) -> dict[str, Any]:
         """All that decides the lines beside the release, as JSON values."""
         told: dict[str, Any] = {"what": self.what, "by": self.by}

@@ -1,0 +1,36 @@
+"""The command that stays, and runs the flows at their times."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from recsys_cl.options import MaybeStore
+
+
+def schedule(
+    config: Annotated[Path, Parameter(help="TOML file.")],
+    *,
+    cron: Annotated[str, Parameter(help="When the daily flow runs: minute hour day month weekday.")],
+    store: MaybeStore = None,
+) -> None:
+    """Run the daily flow at the times of --cron, for as long as this command lives, with a Prefect server of its own.
+
+    Example: `recsys-cl schedule data/sample/config.toml --cron "0 3 * * *"`
+
+    With PREFECT_API_URL set, that server keeps the schedule. Images, exports and maintenance: python -m
+    flows.deployments --help.
+    """
+    more = [] if store is None else ["--store", str(store)]
+    command = [sys.executable, "-m", "flows.deployments", str(config), "--cron", cron, *more]
+    with subprocess.Popen(command) as child:
+        try:
+            code = child.wait()
+        except KeyboardInterrupt:  # the child has had it too
+            code = child.wait()
+    if code:
+        raise SystemExit(code)
