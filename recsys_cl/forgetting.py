@@ -21,7 +21,6 @@ from recsys_cl.errors import InputError, StoreError
 from recsys_cl.files import TEMPORARY, Swaps, read_json, remove_leftovers, sync_path, write_json
 from recsys_cl.interactions.erasing import erase_part
 from recsys_cl.interactions.user_tables import UserTable
-from recsys_cl.publishing import exported
 from recsys_cl.publishing.audit import write_audit
 from recsys_cl.publishing.erasure import find_affected, stage_successor
 from recsys_cl.publishing.receipts import (
@@ -43,7 +42,7 @@ from recsys_cl.publishing.store import RELEASES, find_current, lock_store
 from recsys_cl.publishing.upkeep import delete_release
 from recsys_cl.run_erasing import stage_run
 from recsys_cl.runs import Run, claim_run, tell_now
-from recsys_cl.whereabouts import Whereabouts, find_whereabouts, list_folders
+from recsys_cl.whereabouts import Whereabouts, find_whereabouts, list_export_places, list_folders
 from recsys_cl.windows import rename_releases
 
 _PUBLISHED = "release.json"
@@ -99,7 +98,7 @@ class _Prepared:
 
 @contextlib.contextmanager
 def _prepare(store: Path, ids: pl.Series) -> Iterator[_Prepared]:
-    places = find_whereabouts(store)
+    begin, places = tell_now(), find_whereabouts(store)  # runs count as ingested later than that
     named = {table: table.find(ids) for table in places.list_tables()}
     hits = {table for table, found in named.items() if len(found)}
     pending = _check_known(store, ids, pl.concat([pl.Series("id", [], dtype=pl.String), *named.values()]))
@@ -120,7 +119,7 @@ def _prepare(store: Path, ids: pl.Series) -> Iterator[_Prepared]:
             write_json(swaps.replace(windows[0]), windows[1])
         key = read_key(store) or make_key(store)
         receipt = Receipt(
-            time=tell_now(),
+            time=begin,
             users=sorted(hash_user(key, one) for one in ids),
             releases=renamed,
             runs=runs,
@@ -257,6 +256,6 @@ def _list_runs(store: Path) -> list[Path]:
 
 def _remove_leftovers(store: Path) -> None:
     """Delete what killed processes left half-written: nobody is at work here now."""
-    folders = [store, store / "raw", store / exported.FOLDER, *_list_runs(store)]
-    for folder in folders:
+    exports = [place if place.is_dir() else place.parent for place in list_export_places(store)]
+    for folder in [store, store / "raw", store / FOLDER, *exports, *_list_runs(store)]:
         remove_leftovers(folder)

@@ -6,7 +6,7 @@ exports. All else that a store keeps of users has no ids: arrays by row, and fig
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,14 +66,14 @@ def find_whereabouts(store: Path) -> Whereabouts:
     configs = [_read(folder / "run.json").get("config", {}) for folder in reports]
     # Sources may call the user by several names; a refused row says it by that of its source.
     fields = {part.columns["user"] for part in parts.values()}
-    fields |= {str(report["columns"]["user"]) for report in reports.values() if report}
+    for report in reports.values():
+        fields |= {str(file.get("user_column", report["columns"]["user"])) for file in report.get("files", [])}
     names = tuple(sorted(fields))
     cached = {folder: _list_cached(folder, names) for folder in list_folders(raw)}
     releases = store / RELEASES
     versions = list_versions(store) if releases.is_dir() else []
     configs += [_read_config(releases / version) for version in versions]
     exports = [export for export in list_exports(store) if export.names_users]
-    inside = {store / exported.FOLDER, *(export.path for export in exports if export.path and export.inside)}
     return Whereabouts(
         releases={releases / version: [UserTable(releases / version / USERS, (USER_ID,))] for version in versions},
         parts=parts,
@@ -81,7 +81,9 @@ def find_whereabouts(store: Path) -> Whereabouts:
         orphans={folder: tables for folder, tables in cached.items() if folder not in parts},
         runs={folder: _list_run(folder, report, names) for folder, report in reports.items()},
         fields=names,
-        exports=[UserTable(path, (USER_ID,)) for path in sorted(_walk(inside)) if path.suffix in FORMS],
+        exports=[
+            UserTable(path, (USER_ID,)) for path in sorted(_walk(list_export_places(store))) if path.suffix in FORMS
+        ],
         logs=sorted({log for config in configs for log in _list_logs(config)}),
         outside=sorted(export.place for export in exports if _is_beyond(export)),
     )
@@ -101,6 +103,12 @@ def list_folders(folder: Path) -> list[Path]:
         return []
     found = (path for path in folder.iterdir() if path.is_dir() and not path.is_symlink())
     return sorted(path for path in found if not path.name.startswith(TEMPORARY))
+
+
+def list_export_places(store: Path) -> list[Path]:
+    """The files and folders in a store where exports are; each once."""
+    recorded = [export.path for export in list_exports(store) if export.path is not None and export.inside]
+    return sorted({store / exported.FOLDER, *recorded})
 
 
 def _list_cached(folder: Path, fields: tuple[str, ...]) -> list[UserTable]:
@@ -128,14 +136,10 @@ def _list_logs(config: Mapping[str, Any]) -> list[str]:
     return [str(name) for name in named if name] if ingest else []
 
 
-def _walk(places: set[Path]) -> Iterator[Path]:
-    """The files at these places, and in them."""
-    seen = set()
-    for place in places:
-        for path in [place, *place.rglob("*")] if place.is_dir() else [place]:
-            if path.is_file() and not path.is_symlink() and path.resolve() not in seen:
-                seen.add(path.resolve())
-                yield path
+def _walk(places: Sequence[Path]) -> set[Path]:
+    """The files at these places, and in them; without those that are half-written."""
+    paths = {path for place in places for path in ([place, *place.rglob("*")] if place.is_dir() else [place])}
+    return {p for p in paths if p.is_file() and not p.is_symlink() and not p.name.startswith(TEMPORARY)}
 
 
 def _is_beyond(export: Export) -> bool:

@@ -299,6 +299,7 @@ def _report(
                 sha256=part.sha256,
                 n_rows=part.n_rows,
                 status="new" if part.name in fresh else "kept",
+                user_column=part.columns["user"],
             )
             for part in parts
         ],

@@ -8,13 +8,15 @@ from typing import Any, Literal, TypedDict
 
 
 class FileReport(TypedDict):
-    """One source of the log: `new` where this run parsed it, `kept` where an earlier one had."""
+    """One source of the log: `new` where this run parsed it, `kept` where an earlier one had; user_column: which of its
+    columns names the user."""
 
     name: str
     size_bytes: int
     sha256: str
     n_rows: int
     status: Literal["new", "kept"]
+    user_column: str
 
 
 class AttributeReport(TypedDict):

@@ -8,6 +8,7 @@ separators. Memory: the ids, and one row group, batch or block of lines.
 from __future__ import annotations
 
 import contextlib
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -53,7 +54,8 @@ class UserTable:
         with _explain(self.path), _WRITERS[self.path.suffix](self.path, target) as write:
             for batch in _READERS[self.path.suffix](self.path):
                 named = [users.is_in(ids.implode()).fill_null(False) for users in self._decode(batch, ids)]
-                kept = batch.filter(~pl.select(pl.any_horizontal(named)).to_series().to_arrow()) if named else batch
+                stays = ~pl.select(pl.any_horizontal(named)).to_series() if named else None
+                kept = batch if stays is None else batch.filter(stays.to_arrow())
                 write(kept)
                 left.n_rows += kept.num_rows
                 if self.refused:
@@ -84,7 +86,9 @@ def _decode_objects(content: pl.Series, fields: tuple[str, ...], ids: pl.Series)
     UTF-8; null where there is no such field."""
     forms: dict[str, str] = {}
     for one in ids:
-        forms |= {_to_json(one.encode().hex()): one, one: one, _to_json(one): one}
+        forms |= {_to_json(one.encode().hex()): one, _to_json(one): one}
+        if one != "null":  # which without quotes is nobody
+            forms[one] = one
         if one.lstrip("-").isdigit() and abs(int(one)) < 2**63:
             forms[_to_json(float(one))] = one
     found = []
@@ -96,17 +100,17 @@ def _decode_objects(content: pl.Series, fields: tuple[str, ...], ids: pl.Series)
 
 
 def _decode_texts(rows: pl.DataFrame, ids: pl.Series) -> list[pl.Series]:
-    """The users that stand in lines which could not be split: a series for whole words, one for each id that holds a
-    separator itself, as it is or as CSV and JSON write it."""
+    """The users that stand in lines which could not be split: a series for whole words, one for each id that may be
+    written in several ways or holds a separator itself: as it is, and as CSV and JSON write it."""
     unsplit = ~rows["content"].str.starts_with("{") | rows["reason"].is_in(["bad_json", "invalid_utf8"])
     texts = pl.DataFrame({"text": rows["content"], "unsplit": unsplit})
-    odd = ids.str.contains(f"[{_SEPARATORS}]")
+    odd = ids.str.contains(rf"[{_SEPARATORS}\\]|[^ -~]")
     words = pl.col("text").str.extract_all(f"[^{_SEPARATORS}]+")
     plain = ids.filter(~odd).to_list()
     hit = words.list.eval(pl.element().filter(pl.element().is_in(plain))).list.first()
     found = [texts.select(pl.when("unsplit").then(hit).alias("id")).to_series()]
     for one in ids.filter(odd):
-        written = [one, one.replace('"', '""'), _to_json(one)[1:-1]]
+        written = [one, one.replace('"', '""'), json.dumps(one, ensure_ascii=False)[1:-1], json.dumps(one)[1:-1]]
         hit = pl.col("text").str.contains_any(written)
         found.append(texts.select(pl.when(pl.col("unsplit") & hit).then(pl.lit(one)).alias("id")).to_series())
     return found

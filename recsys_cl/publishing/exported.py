@@ -59,16 +59,14 @@ def list_exports(store: Path) -> list[Export]:
 
 
 def _read_lines(store: Path) -> Iterator[Export]:
-    path = store / EXPORTED
-    if not path.is_file():
+    if not (store / EXPORTED).is_file():
         return
-    root = store.resolve()
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in (store / EXPORTED).read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             found = json.loads(line)
-            where = None if "place" in found else root / found["path"]
-            place = found["place"] if where is None else str(where)
-            inside = where is not None and where.is_relative_to(root)
-            yield Export(place, where, inside, str(found["release"]), str(found["kind"]))
+            path = None if "place" in found else Path(found["path"])
+            place = str(found["place"] if path is None else store / path)
+            inside = path is not None and not path.is_absolute()
+            yield Export(place, path and store / path, inside, str(found["release"]), str(found["kind"]))
         except (ValueError, TypeError, KeyError):
             continue

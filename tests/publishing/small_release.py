@@ -34,6 +34,7 @@ class World:
     seed: int = 0
     kind: str = "flat"
     n_seen: int | None = None  # items that each user has seen; None for a share of them drawn at random
+    odd_users: tuple[str, ...] = ()
 
     @property
     def popularity_dim(self) -> int:
@@ -77,7 +78,7 @@ def make_parts(folder: Path, world: World) -> ReleaseParts:
     rng = np.random.default_rng(world.seed)
     n_odd = min(len(ODD_IDS), world.n_items - 1)
     items = IdMap.build([*ODD_IDS[:n_odd], *(f"i{n}" for n in range(world.n_items - n_odd))])
-    users = IdMap.build([f"u{n}" for n in range(world.n_users)])
+    users = IdMap.build([*world.odd_users, *(f"u{n}" for n in range(world.n_users - len(world.odd_users)))])
     titles = pl.DataFrame({"item_id": items.to_series(), "title": [f"Title of {i}" for i in items.to_series()]})
     titles = titles.with_columns(genre=pl.Series([None if n % 3 else "crime" for n in range(world.n_items)]))
 
