@@ -81,6 +81,8 @@ class Browser:
         """Move and press a pointer, mouse or touch."""
         source = {"type": "pointer", "id": kind, "parameters": {"pointerType": kind}, "actions": list(actions)}
         self._post("actions", {"actions": [source]})
+        if kind == "touch":
+            self._call("DELETE", "actions", None)  # fingers that were lifted are gone
 
     def pinch(self, x: int, y: int, before: int, after: int) -> None:
         """Two fingers, that many pixels left and right of a pixel before and after."""
@@ -90,11 +92,13 @@ class Browser:
                 {"type": "pointerMove", "x": x + side * before, "y": y},
                 {"type": "pointerDown", "button": 0},
                 {"type": "pointerMove", "x": x + side * after, "y": y},
+                *([{"type": "pause", "duration": 0}] if side > 0 else []),  # one after the other, else one stays down
                 {"type": "pointerUp", "button": 0},
             ]
             kind = {"pointerType": "touch"}
             sources.append({"type": "pointer", "id": f"finger {side}", "parameters": kind, "actions": actions})
         self._post("actions", {"actions": sources})
+        self._call("DELETE", "actions", None)
 
     def scroll(self, x: int, y: int, delta: int) -> None:
         """Turn the wheel over a pixel of the window."""

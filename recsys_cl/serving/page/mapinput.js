@@ -32,8 +32,8 @@ export function steer(map, signal) {
     moved += Math.hypot(x - beforeX, y - beforeY);
     if (other) {
       const spread = Math.hypot(x - other[0], y - other[1]) / Math.max(1, Math.hypot(beforeX - other[0], beforeY - other[1]));
-      map.zoom(spread, (x + other[0]) / 2, (y + other[1]) / 2);
       map.move((x - beforeX) / 2, (y - beforeY) / 2);
+      map.zoom(spread, (x + other[0]) / 2, (y + other[1]) / 2);
     } else if (moved > SLACK) map.move(x - beforeX, y - beforeY);
   });
   listen("pointerup", async (event) => {

@@ -33,9 +33,14 @@ function showBeside({ release, compared, items_lost: lost }) {
   return [head, make("p", { class: "soft" }, `${many(compared.n_users, "user")} judged by both. ${gone}`), table];
 }
 
+/** The names of a release's metrics, such as `ndcg@10`. */
+export function listMetrics(release) {
+  return Object.keys(release.metrics).filter((name) => name.includes("@"));
+}
+
 /** All metrics, by the length of the lists; other: a release to compare with, or null. */
 export function showMetrics(release, other) {
-  const names = Object.keys(release.metrics);
+  const names = listMetrics(release);
   const section = make("section", { class: "block", "aria-labelledby": "metrics" }, make("h2", { id: "metrics" }, "Metrics"));
   if (!names.length) {
     section.append(make("p", { class: "soft" }, "None are known of this release."));

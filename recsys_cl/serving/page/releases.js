@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { draw, heading, make, say, skeleton, state } from "./dom.js";
-import { showDiff, showGate, showMetrics } from "./release.js";
+import { listMetrics, showDiff, showGate, showMetrics } from "./release.js";
 import { change, figure, many, moment, words } from "./text.js";
 
 const HEADLINES = ["ndcg", "recall", "coverage"];
@@ -95,7 +95,7 @@ function showBadges(release) {
 
 /** The metrics of the overview: those of lists of 10, or of the shortest there are. */
 function findHeadlines(releases) {
-  const known = Object.keys(releases.find((release) => Object.keys(release.metrics).length)?.metrics ?? {});
+  const known = Object.keys(releases.find((release) => listMetrics(release).length)?.metrics ?? {});
   const ks = [...new Set(known.map((name) => Number(name.split("@")[1])).filter(Boolean))].sort((a, b) => a - b);
   const k = ks.includes(K) ? K : ks[0];
   return HEADLINES.map((name) => `${name}@${k}`).filter((name) => known.includes(name));
