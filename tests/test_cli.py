@@ -24,7 +24,7 @@ from recsys_cl.pipeline import Outcome
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 COMMANDS = (
-    *"run ingest train evaluate images publish similar agreement recommend export releases compare".split(),  # noqa: SIM905
+    *"run ingest profile train evaluate images publish similar agreement recommend export releases compare".split(),  # noqa: SIM905
     *"rollback verify prune rebuild diff".split(),  # noqa: SIM905
     "benchmark",
     "init",
