@@ -1,8 +1,8 @@
 """What `recsys-cl run --dry-run` says beside what the run then takes, on three sizes of log.
 
 `python -m benchmarks.dry_run` writes `dry_run.md`: the sample data, MovieLens-1M (looked for in RECSYS_CL_DATA), and a
-world of four million events. One model is trained, for three epochs and with one thread: it is what a run takes that is
-measured here, not how good it gets. Memory is the greatest resident set of the process, disk what its store holds.
+world of three million events. One model is trained, for three epochs and with one thread: it is what a run takes that
+is measured here, not how good it gets. Memory is the greatest resident set of the process, disk what its store holds.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 SETTINGS = ["recipe.search=false", "training.epochs=3", "training.least_steps=100", "training.validate_every=1"]
 SETTINGS += ["training.n_threads=1", "evaluation.n_resamples=100", "publishing.require_gain=false"]
 SETTINGS += ["publishing.least_effective_rank=0"]
-WORLD = WorldConfig(n_users=60_000, n_items=12_000, n_events=4_000_000, seed=1)
+WORLD = WorldConfig(n_users=50_000, n_items=10_000, n_events=3_000_000, seed=1)
 
 
 def main() -> None:
@@ -40,7 +40,7 @@ def main() -> None:
         if (data / "ml-1m-split").is_dir():
             split = ["ingest.format=lines", "split.by=random"]
             logs["MovieLens-1M"] = (data / "ml-1m-split" / "train.txt", split)
-        logs["world of 4,000,000 events"] = (world, [])
+        logs["world of 3,000,000 events"] = (world, [])
         found = {name: _measure(*log, Path(folder) / str(place)) for place, (name, log) in enumerate(logs.items())}
     given.out.write_text(_render(found), encoding="utf-8")
     print(given.out.read_text(encoding="utf-8"))

@@ -163,13 +163,18 @@ def _cut_parquet(files: Sequence[SourceFile], total: int, folder: Path) -> float
 
 
 def _count_blocks(parts: Sequence[Part], raw: Path, config: IngestConfig) -> list[NDArray[np.int64]]:
-    """In how many blocks each user, each item and each pair lies: three arrays."""
+    """In how many blocks each user, each item and each pair lies: three arrays.
+
+    The id that a block opens with may have begun before it, in a log that is sorted by it; its first rows do not count.
+    """
     reasons = check_row_rules(config).find_reasons()
-    blocks = [part.scan(raw).with_columns(block=pl.lit(n, pl.Int32)) for n, part in enumerate(parts) if part.n_events]
-    events = pl.concat(blocks).filter(reasons.is_null())
-    keys = (["user"], ["item"], ["user", "item"])
-    counted = [events.group_by(key).agg(pl.col("block").n_unique()).collect(engine="streaming") for key in keys]
-    return [table["block"].to_numpy().astype(np.int64) for table in counted]
+    blocks = [part.scan(raw).filter(reasons.is_null()) for part in parts if part.n_events]
+    counted = []
+    for opening, key in (("user", ["user"]), ("item", ["item"]), ("user", ["user", "item"])):
+        begun = (pl.col(opening) != pl.col(opening).first()).cast(pl.Int8).cum_max() == 1
+        ids = [block.filter(begun).select(key).unique() for block in blocks]
+        counted.append(pl.concat(ids).group_by(key).len().collect()["len"].to_numpy().astype(np.int64))
+    return counted
 
 
 def _extrapolate(n_blocks: NDArray[np.int64], total: int, share: float) -> int:

@@ -73,32 +73,22 @@ class Browser:
         found = self._post("element", {"using": "css selector", "value": selector})
         self._post(f"element/{found[_ELEMENT]}/click", {})
 
-    def click_at(self, x: int, y: int, *, kind: str = "mouse") -> None:
-        """Press at a pixel of the window."""
-        self.point({"type": "pointerMove", "x": x, "y": y}, *_PRESS, kind=kind)
-
-    def point(self, *actions: dict[str, Any], kind: str = "mouse") -> None:
-        """Move and press a pointer, mouse or touch."""
-        source = {"type": "pointer", "id": kind, "parameters": {"pointerType": kind}, "actions": list(actions)}
+    def point(self, *places: tuple[int, int], press: bool = False) -> None:
+        """Move the mouse from pixel to pixel of the window; press: its button is down from the first to the last."""
+        actions: list[dict[str, Any]] = [{"type": "pointerMove", "x": x, "y": y} for x, y in places]
+        if press:
+            actions[1:1] = [{"type": "pointerDown", "button": 0}]
+            actions.append({"type": "pointerUp", "button": 0})
+        source = {"type": "pointer", "id": "mouse", "parameters": {"pointerType": "mouse"}, "actions": actions}
         self._post("actions", {"actions": [source]})
-        if kind == "touch":
-            self._call("DELETE", "actions", None)  # fingers that were lifted are gone
 
-    def pinch(self, x: int, y: int, before: int, after: int) -> None:
-        """Two fingers, that many pixels left and right of a pixel before and after."""
-        sources = []
-        for side in (-1, 1):
-            actions: list[dict[str, Any]] = [
-                {"type": "pointerMove", "x": x + side * before, "y": y},
-                {"type": "pointerDown", "button": 0},
-                {"type": "pointerMove", "x": x + side * after, "y": y},
-                *([{"type": "pause", "duration": 0}] if side > 0 else []),  # one after the other, else one stays down
-                {"type": "pointerUp", "button": 0},
-            ]
-            kind = {"pointerType": "touch"}
-            sources.append({"type": "pointer", "id": f"finger {side}", "parameters": kind, "actions": actions})
-        self._post("actions", {"actions": sources})
-        self._call("DELETE", "actions", None)
+    def touch(self, *steps: list[tuple[int, int]]) -> None:
+        """Put fingers down, move them and lift them: each step says at which pixels they are."""
+        # WebDriver's own fingers are felt by the first page of a window only.
+        for number, places in enumerate([*steps, []]):
+            kind = "touchEnd" if not places else "touchMove" if number else "touchStart"
+            points = [{"x": x, "y": y, "id": finger} for finger, (x, y) in enumerate(places)]
+            self._devtools("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
 
     def scroll(self, x: int, y: int, delta: int) -> None:
         """Turn the wheel over a pixel of the window."""
@@ -143,9 +133,6 @@ class Browser:
 
     def _call(self, method: str, path: str, body: dict[str, Any] | None) -> Any:
         return _send(method, f"{self.base}/{path}", body)
-
-
-_PRESS: tuple[dict[str, Any], ...] = ({"type": "pointerDown", "button": 0}, {"type": "pointerUp", "button": 0})
 
 
 @contextlib.contextmanager

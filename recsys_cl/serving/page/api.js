@@ -30,6 +30,7 @@ export function address(parts, query = {}) {
 /** GET an answer as JSON; one of the live release is kept until another goes live, unless it is to be fresh. */
 export async function get(parts, query = {}, { signal, fresh = false } = {}) {
   const path = address(parts, query);
+  signal?.throwIfAborted();
   if (kept.has(path) && !fresh) return kept.get(path);
   const answer = await (await send(path, { signal })).json();
   notice(answer.release);
@@ -37,16 +38,17 @@ export async function get(parts, query = {}, { signal, fresh = false } = {}) {
     if (kept.size >= MOST_KEPT) kept.delete(kept.keys().next().value);
     kept.set(path, answer);
   }
+  signal?.throwIfAborted(); // the view may have gone, with the release before
   return answer;
 }
 
-/** POST JSON, or a picture as it is. */
-export async function post(parts, body, { signal, query } = {}) {
-  const file = body instanceof Blob;
-  const type = file ? body.type || "application/octet-stream" : "application/json";
-  const options = { method: "POST", body: file ? body : JSON.stringify(body), headers: { "content-type": type }, signal };
-  const answer = await (await send(address(parts, query), options)).json();
+/** POST JSON. */
+export async function post(parts, body, { signal } = {}) {
+  const headers = { "content-type": "application/json" };
+  const options = { method: "POST", body: JSON.stringify(body), headers, signal };
+  const answer = await (await send(address(parts), options)).json();
   notice(answer.release);
+  signal?.throwIfAborted();
   return answer;
 }
 
@@ -60,6 +62,7 @@ export async function getBytes(parts, { signal } = {}) {
       notice(response.headers.get("release"));
       const bytes = await response.arrayBuffer();
       kept.set(path, bytes);
+      signal?.throwIfAborted();
       return bytes;
     } catch (error) {
       if (!(error instanceof Problem) || error.status !== 503 || n >= 120) throw error;
@@ -77,7 +80,12 @@ export function findPicture(path) {
       pictures.delete(oldest);
       url.then(URL.revokeObjectURL, () => {});
     }
-    pictures.set(path, send(path, {}).then((response) => response.blob()).then(URL.createObjectURL));
+    pictures.set(
+      path,
+      send(path, {})
+        .then((response) => response.blob())
+        .then(URL.createObjectURL),
+    );
   }
   return pictures.get(path);
 }

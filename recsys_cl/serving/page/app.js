@@ -32,12 +32,12 @@ async function open() {
   leaving?.abort();
   leaving = new AbortController();
   const { signal } = leaving;
-  const y = history.state?.y ?? 0; // where one was when one comes back
   const { view, parts, query } = readAddress();
   const [title, show] = VIEWS[view];
   const key = JSON.stringify([view, parts]);
   const [first, same, had] = [shownBefore === null, shownBefore === key, document.activeElement?.id];
   shownBefore = key;
+  const y = same ? scrollY : (history.state?.y ?? 0); // where one is, or was when one comes back
   document.title = view ? `${parts[0] ?? title} – recsys_cl` : title;
   document.body.dataset.view = view;
   document.querySelectorAll("nav a").forEach((link) => {
@@ -45,7 +45,7 @@ async function open() {
     else link.removeAttribute("aria-current");
   });
   main.setAttribute("aria-busy", "true");
-  scrollTo(0, 0);
+  if (!same) scrollTo(0, 0);
   try {
     facts ??= await learn(signal);
     const shown = show(main, parts, { signal, query, facts, fail });
@@ -99,7 +99,8 @@ function fail(error, place) {
   if (!(error instanceof Problem)) console.error(error);
   const again = make("button", { type: "button", class: "button accent", onclick: open }, "Try again");
   const home = make("a", { class: "button", href: "#/" }, "Start page");
-  const title = { 0: "Out of reach", 404: "Not found", 429: "Too busy", 503: "Too busy" }[error.status] ?? "Something went wrong";
+  const title =
+    { 0: "Out of reach", 404: "Not found", 429: "Too busy", 503: "Too busy" }[error.status] ?? "Something went wrong";
   const detail = error instanceof Problem ? error.message : "The page has a fault here; its console says which.";
   const told = state("", detail, ...(error.status === 404 ? [home] : [again, home]));
   told.firstChild.remove();
@@ -116,9 +117,15 @@ function askToken() {
     open();
   };
   say("This service asks for its token");
-  return make("form", { class: "state token", onsubmit: submit }, heading("A token, please"),
+  return make(
+    "form",
+    { class: "state token", onsubmit: submit },
+    heading("A token, please"),
     make("p", {}, "This service answers those who have its token. It is kept until this tab is closed."),
-    make("label", { for: "token" }, "Token"), field, make("button", { class: "button accent" }, "Go on"));
+    make("label", { for: "token" }, "Token"),
+    field,
+    make("button", { class: "button accent" }, "Go on"),
+  );
 }
 
 addSearch(document.getElementById("find"));

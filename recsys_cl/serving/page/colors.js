@@ -1,11 +1,19 @@
-// Colors of the map: come in as an attribute of the items, go out as a number for each point and what each number means.
+// Colors of the map: comes in an attribute of the items, goes out a number for each point, and what each number means.
 
 import { get } from "./api.js";
 
 // Ten that can be told from one another on light and on dark ground, after Observable's categorical scheme.
 const HUES = [
-  [66, 105, 208], [239, 177, 24], [255, 114, 92], [108, 197, 176], [60, 169, 81],
-  [255, 138, 183], [164, 99, 242], [151, 187, 245], [156, 107, 78], [181, 189, 46],
+  [66, 105, 208],
+  [239, 177, 24],
+  [255, 114, 92],
+  [108, 197, 176],
+  [60, 169, 81],
+  [255, 138, 183],
+  [164, 99, 242],
+  [151, 187, 245],
+  [156, 107, 78],
+  [181, 189, 46],
 ];
 const OTHER = 255;
 const NEUTRAL = HUES.length;
@@ -38,7 +46,8 @@ export async function colorBy(attribute, n, signal) {
     counts[looks[row]] += 1;
   }
   const legend = categories.slice(0, NEUTRAL).map((name, look) => ({ look, name, n: counts[look] }));
-  if (counts[NEUTRAL]) legend.push({ look: NEUTRAL, name: categories.length > NEUTRAL ? "all others" : "none", n: counts[NEUTRAL] });
+  if (counts[NEUTRAL])
+    legend.push({ look: NEUTRAL, name: categories.length > NEUTRAL ? "all others" : "none", n: counts[NEUTRAL] });
   return { attribute, looks, legend };
 }
 

@@ -20,8 +20,18 @@ export async function showDock(dock, view, facts) {
   if (dock.hidden) return;
   const picked = make("span", { class: "stack" }, ...items.slice(-N_PICKED).map((item) => showPicture(item)));
   const next = dock.querySelector(".dock-next") ?? make("ul", { class: "dock-next", "aria-label": "Recommended next" });
-  const link = make("a", { class: "dock-link", href: "#/session" }, picked, make("span", {}, `${many(items.length, "item")} in the session`));
-  dock.replaceChildren(link, make("span", { class: "dock-label", "aria-hidden": "true" }, "Next"), next, make("a", { class: "button accent", href: "#/session" }, "See why"));
+  const link = make(
+    "a",
+    { class: "dock-link", href: "#/session" },
+    picked,
+    make("span", {}, `${many(items.length, "item")} in the session`),
+  );
+  dock.replaceChildren(
+    link,
+    make("span", { class: "dock-label", "aria-hidden": "true" }, "Next"),
+    next,
+    make("a", { class: "button accent", href: "#/session" }, "See why"),
+  );
   try {
     const answer = await recommend(Math.min(N_NEXT, facts.n_items), signal);
     next.replaceChildren(...answer.items.map(showNext));
@@ -31,6 +41,11 @@ export async function showDock(dock, view, facts) {
 }
 
 function showNext(item) {
-  const link = make("a", { href: linkTo(item.item_id), title: titleOf(item) }, showPicture(item), make("span", { dir: "auto" }, titleOf(item)));
+  const link = make(
+    "a",
+    { href: linkTo(item.item_id), title: titleOf(item) },
+    showPicture(item),
+    make("span", { dir: "auto" }, titleOf(item)),
+  );
   return make("li", { "data-id": item.item_id }, link);
 }

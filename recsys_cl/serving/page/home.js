@@ -13,15 +13,32 @@ const MOST_DRAWN = 100_000; // items: a larger map is not sent for a first look
 /** Show the first view. */
 export async function viewHome(main, _, { signal, facts }) {
   const tiles = make("ul", { class: "tiles" });
-  const start = make("section", { class: "block", "aria-labelledby": "begin" }, make("h2", { id: "begin" }, "Begin anywhere"), tiles);
-  const said = `${many(facts.n_items, "item")}, placed by what ${many(facts.n_users, "person", "people")} did ${count(facts.n_events)} times.`;
-  const search = make("button", { type: "button", class: "button accent", onclick: () => document.getElementById("query").focus() }, "Search an item");
-  const small = make("a", { class: "small-map", href: "#/map", "aria-label": "The map of all items" }, make("canvas", { "aria-hidden": "true" }));
-  const words = make("div", { class: "what" },
+  const start = make(
+    "section",
+    { class: "block", "aria-labelledby": "begin" },
+    make("h2", { id: "begin" }, "Begin anywhere"),
+    tiles,
+  );
+  const who = many(facts.n_users, "person", "people");
+  const said = `${many(facts.n_items, "item")}, placed by what ${who} did ${count(facts.n_events)} times.`;
+  const search = make(
+    "button",
+    { type: "button", class: "button accent", onclick: () => document.getElementById("query").focus() },
+    "Search an item",
+  );
+  const small = make(
+    "a",
+    { class: "small-map", href: "#/map", "aria-label": "The map of all items" },
+    make("canvas", { "aria-hidden": "true" }),
+  );
+  const words = make(
+    "div",
+    { class: "what" },
     heading("What goes with what"),
     make("p", { class: "lead" }, said, " Open one to see its neighbors; pick some to see what comes next."),
     make("p", { class: "actions" }, search, make("a", { class: "button", href: "#/map" }, "Wander over the map")),
-    make("p", { class: "soft" }, `Release of ${ago(facts.age_seconds)}.`));
+    make("p", { class: "soft" }, `Release of ${ago(facts.age_seconds)}.`),
+  );
   const drawn = facts.n_items <= MOST_DRAWN;
   main.replaceChildren(make("section", { class: drawn ? "hero" : "hero alone" }, words, drawn ? small : null), start);
   tiles.replaceWith(skeleton(4));

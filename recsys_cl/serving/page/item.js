@@ -48,7 +48,9 @@ async function learnItem(id, facts, signal) {
     return item;
   } catch (error) {
     if (error.status !== 404 || !facts.pictures) throw error;
-    await get(["items", id, "neighbors"], { by: "image", k: 1 }, { signal }).catch(() => { throw error; });
+    await get(["items", id, "neighbors"], { by: "image", k: 1 }, { signal }).catch(() => {
+      throw error;
+    });
     return { item_id: id };
   }
 }
@@ -83,9 +85,18 @@ function showFilters(item, same, k) {
     const on = same.includes(name);
     const next = on ? same.filter((one) => one !== name) : [...same, name];
     const press = () => (location.hash = addressOf(item, next, k));
-    return make("button", { type: "button", class: "chip", id: `same-${name}`, "aria-pressed": String(on), onclick: press }, words(name));
+    return make(
+      "button",
+      { type: "button", class: "chip", id: `same-${name}`, "aria-pressed": String(on), onclick: press },
+      words(name),
+    );
   });
-  return make("p", { class: "filters", role: "group", "aria-label": "Only neighbors with the same" }, "Only the same ", ...links);
+  return make(
+    "p",
+    { class: "filters", role: "group", "aria-label": "Only neighbors with the same" },
+    "Only the same ",
+    ...links,
+  );
 }
 
 function showSide(by) {
@@ -101,7 +112,8 @@ function fillSide({ body }, answer, others) {
     const title = answer.status === 404 || answer.status === 422 ? "Nothing to compare" : "No answer";
     body.replaceChildren(state(title, answer.message));
   } else if (answer instanceof Error) throw answer;
-  else if (!answer.items.length) body.replaceChildren(state("No neighbor is left", "Take a condition away to see more."));
+  else if (!answer.items.length)
+    body.replaceChildren(state("No neighbor is left", "Take a condition away to see more."));
   else body.replaceChildren(showRows(answer.items, (one) => listNotes(one, others)));
 }
 
@@ -115,7 +127,11 @@ function listNotes(item, others) {
 
 function showMore(item, same, k) {
   const press = () => (location.hash = addressOf(item, same, 2 * k));
-  return make("p", { class: "more" }, make("button", { type: "button", class: "button", id: "more", onclick: press }, "Show more"));
+  return make(
+    "p",
+    { class: "more" },
+    make("button", { type: "button", class: "button", id: "more", onclick: press }, "Show more"),
+  );
 }
 
 function addressOf(item, same, k) {

@@ -28,7 +28,14 @@ export function showPicture(item, side = 128) {
     letter();
     return box;
   }
-  const image = make("img", { alt: "", loading: "lazy", decoding: "async", width: side, height: side, onerror: letter });
+  const image = make("img", {
+    alt: "",
+    loading: "lazy",
+    decoding: "async",
+    width: side,
+    height: side,
+    onerror: letter,
+  });
   findPicture(`${item.image}?side=${side}`).then((source) => (image.src = source), letter);
   box.append(image);
   return box;

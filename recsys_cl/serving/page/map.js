@@ -1,12 +1,12 @@
 // The map of all items: a canvas to move over, a legend that isolates, a field that highlights.
 
 import { get, getBytes } from "./api.js";
-import { colorAlike, colorBy, listColors, readColor, toCss } from "./colors.js";
-import { heading, icon, make, say, settle, state } from "./dom.js";
+import { colorAlike, colorBy, listColors, readColor } from "./colors.js";
+import { heading, make, say, settle, state } from "./dom.js";
+import { fillCard, fillLegend, makeFrame } from "./mapframe.js";
 import { steer } from "./mapinput.js";
-import { linkTo, listAttributes, showPicture } from "./items.js";
 import { DRAFT, findNearest, paint, View } from "./plot.js";
-import { count, many, titleOf, words } from "./text.js";
+import { many, titleOf } from "./text.js";
 
 const MOST_MARKED = 1000;
 const REACH = 14; // pixels of the screen within which a point is meant
@@ -15,7 +15,10 @@ const NEAR = 6; // zoom at which one item is shown
 
 /** Show the map. The query may hold `by`, an attribute; `q`, to highlight; `item`, to go to. */
 export async function viewMap(main, _, { signal, query, facts }) {
-  main.replaceChildren(heading("Map", { class: "unseen" }), make("div", { class: "map loading" }, make("p", { class: "soft" }, "The map is being drawn…")));
+  main.replaceChildren(
+    heading("Map", { class: "unseen" }),
+    make("div", { class: "map loading" }, make("p", { class: "soft" }, "The map is being drawn…")),
+  );
   const points = new Float32Array(await getBytes(["map"], { signal }));
   if (signal.aborted) return;
   if (!points.length) {
@@ -34,6 +37,7 @@ class Atlas {
   #points;
   #facts;
   #signal;
+  #frame;
   #view = null;
   #colors = null;
   #marked = []; // rows that the field found
@@ -49,18 +53,14 @@ class Atlas {
     this.#facts = facts;
     this.#signal = signal;
     this.#colors = colorAlike(points.length / 2);
-    const n = count(points.length / 2);
-    this.canvas = make("canvas", {
-      tabindex: "0", role: "application", "aria-describedby": "map-help",
-      "aria-label": `Map of ${n} items; items that are near go together`,
+    this.#frame = makeFrame(points.length / 2, facts.attributes, {
+      mark: (query) => this.mark(query).catch(tell),
+      color: (attribute) => this.color(attribute).catch(tell),
+      zoom: (factor) => this.zoom(factor),
+      fit: () => this.fit(),
     });
-    this.cross = make("span", { class: "cross", "aria-hidden": "true" });
-    this.ring = make("span", { class: "ring", "aria-hidden": "true", hidden: true });
-    this.card = make("div", { class: "card", hidden: true });
-    this.legend = make("ul", { class: "legend", "aria-label": "Colors" });
-    this.found = make("p", { class: "soft found" }, "");
-    this.element = make("div", { class: "map" }, this.canvas, this.cross, this.ring, this.card, this.#makePanel(), this.#makeTools(),
-      make("p", { id: "map-help", class: "unseen" }, "Arrow keys move, plus and minus zoom, 0 shows all, Enter opens the item at the cross."));
+    this.canvas = this.#frame.canvas;
+    this.element = this.#frame.element;
   }
 
   /** Begin to listen and to draw. */
@@ -68,7 +68,14 @@ class Atlas {
     new ResizeObserver(() => this.#resize()).observe(this.canvas);
     this.#resize();
     const dark = matchMedia("(prefers-color-scheme: dark)");
-    dark.addEventListener("change", () => { this.#fillLegend(); this.redraw(); }, { signal: this.#signal });
+    dark.addEventListener(
+      "change",
+      () => {
+        this.#fillLegend();
+        this.redraw();
+      },
+      { signal: this.#signal },
+    );
     steer(this, this.#signal);
   }
 
@@ -80,20 +87,22 @@ class Atlas {
     if (this.#signal.aborted) return;
     this.#colors = found ?? colorAlike(n);
     this.#alone.clear();
-    this.element.querySelector("select")?.querySelectorAll("option").forEach((option) => (option.selected = option.value === this.#colors.attribute));
+    this.#frame.choice.value = this.#colors.attribute;
     this.#fillLegend();
     this.#stand();
   }
 
   /** Highlight what a query finds; nothing for "". */
   async mark(query) {
-    this.field.value = query;
-    const answer = query.trim() ? await get(["items"], { query, k: MOST_MARKED }, { signal: this.#signal }) : { items: [] };
-    if (this.#signal.aborted || this.field.value !== query) return;
+    this.#frame.field.value = query;
+    const answer = query.trim()
+      ? await get(["items"], { query, k: MOST_MARKED }, { signal: this.#signal })
+      : { items: [] };
+    if (this.#signal.aborted || this.#frame.field.value !== query) return;
     this.#marked = answer.items.map((item) => item.row);
     const full = this.#marked.length === MOST_MARKED;
     const text = query.trim() ? `${full ? "The first " : ""}${many(this.#marked.length, "item")} highlighted` : "";
-    this.found.textContent = text;
+    this.#frame.found.textContent = text;
     say(text);
     this.#stand();
   }
@@ -122,9 +131,8 @@ class Atlas {
   }
 
   fit() {
-    const panel = this.element.querySelector(".panel");
-    const { offsetLeft: left, offsetWidth: wide } = panel;
-    const covered = 3 * wide < this.canvas.clientWidth && panel.open ? left + wide : 0;
+    const { offsetLeft: left, offsetWidth: wide, open } = this.#frame.panel;
+    const covered = 3 * wide < this.canvas.clientWidth && open ? left + wide : 0;
     this.#view.fit(this.canvas.width, this.canvas.height, covered * this.#ratio);
     this.redraw();
   }
@@ -140,17 +148,15 @@ class Atlas {
     if (pin) this.#pinned = row;
     else if (row < 0) row = this.#pinned;
     const open = row >= 0 && row === this.#pinned;
-    const same = row === this.#shown && open === this.card.classList.contains("open");
+    const same = row === this.#shown && open === this.#frame.card.classList.contains("open");
     this.#shown = row;
-    this.ring.hidden = row < 0;
-    if (row < 0) this.card.hidden = true;
+    this.#frame.ring.hidden = row < 0;
+    if (row < 0) this.#frame.card.hidden = true;
     this.#placeCard();
     if (row < 0 || same) return;
     const item = await this.describe(row);
     if (row !== this.#shown || this.#signal.aborted) return;
-    this.card.replaceChildren(showPicture(item), showWords(item), open ? make("a", { class: "button", href: linkTo(item.item_id) }, "Open") : "");
-    this.card.classList.toggle("open", open);
-    this.card.hidden = false;
+    fillCard(this.#frame.card, item, open);
     this.#placeCard();
     if (pin) say(titleOf(item));
   }
@@ -180,7 +186,14 @@ class Atlas {
   #paint(draft = false) {
     const dark = matchMedia("(prefers-color-scheme: dark)").matches;
     const { looks } = this.#colors;
-    const look = { points: this.#points, looks, standing: this.#standing, colors: listColors(dark), ratio: this.#ratio, draft };
+    const look = {
+      points: this.#points,
+      looks,
+      standing: this.#standing,
+      colors: listColors(dark),
+      ratio: this.#ratio,
+      draft,
+    };
     paint(this.canvas, this.#view, { ...look, paper: readColor("--paper"), ink: readColor("--ink") });
     this.#placeCard();
   }
@@ -204,67 +217,28 @@ class Atlas {
     const [x, y] = this.#view.locate(this.#points[2 * this.#shown], this.#points[2 * this.#shown + 1]);
     const [left, top] = [x / this.#ratio, y / this.#ratio];
     const [width, height] = [this.canvas.clientWidth, this.canvas.clientHeight];
-    this.ring.style.transform = `translate(${left}px, ${top}px)`;
-    const { offsetWidth: wide, offsetHeight: tall } = this.card;
+    this.#frame.ring.style.transform = `translate(${left}px, ${top}px)`;
+    const { offsetWidth: wide, offsetHeight: tall } = this.#frame.card;
     const below = top + 16 + tall < height ? top + 16 : top - 16 - tall;
     const within = Math.max(8, Math.min(width - wide - 8, left - wide / 2));
-    this.card.style.transform = `translate(${within}px, ${Math.max(8, below)}px)`;
+    this.#frame.card.style.transform = `translate(${within}px, ${Math.max(8, below)}px)`;
   }
 
   /** Who stands back, and who stands out. */
   #stand() {
     const { looks } = this.#colors;
     this.#standing = null;
-    if (this.#alone.size || this.field.value.trim()) {
-      const back = this.field.value.trim() ? 0 : 1;
+    if (this.#alone.size || this.#frame.field.value.trim()) {
+      const back = this.#frame.field.value.trim() ? 0 : 1;
       this.#standing = looks.map((look) => (this.#alone.size && !this.#alone.has(look) ? 0 : back));
       for (const row of this.#marked) if (!this.#alone.size || this.#alone.has(looks[row])) this.#standing[row] = 2;
     }
     this.redraw();
   }
 
-  #makePanel() {
-    this.field = make("input", { type: "search", id: "mark", placeholder: "Words of a title", maxlength: 200, autocomplete: "off" });
-    this.field.addEventListener("input", settle(() => this.mark(this.field.value).catch(tell), 150));
-    const names = ["", ...this.#facts.attributes];
-    const choice = make("select", { id: "color", onchange: () => this.color(choice.value).catch(tell) },
-      ...names.map((name) => make("option", { value: name }, name ? words(name) : "nothing")));
-    const color = this.#facts.attributes.length ? [make("label", { for: "color" }, "Color by"), choice, this.legend] : [];
-    const body = make("div", { class: "panel-body" }, make("label", { for: "mark" }, "Highlight"), this.field, this.found, ...color);
-    const narrow = matchMedia("(max-width: 700px)").matches;
-    return make("details", { class: "panel", open: !narrow }, make("summary", {}, `${count(this.#points.length / 2)} items`), body);
-  }
-
-  #makeTools() {
-    const tool = (name, label, press) => make("button", { type: "button", "aria-label": label, title: label, onclick: press }, icon(name));
-    return make("div", { class: "tools", role: "group", "aria-label": "Zoom" }, tool("plus", "Zoom in", () => this.zoom(1.6)),
-      tool("minus", "Zoom out", () => this.zoom(1 / 1.6)), tool("fit", "Show all", () => this.fit()));
-  }
-
   #fillLegend() {
-    const colors = listColors(matchMedia("(prefers-color-scheme: dark)").matches);
-    const entries = this.#colors.legend.map(({ look, name, n }) => {
-      const press = () => {
-        if (!this.#alone.delete(look)) this.#alone.add(look);
-        button.setAttribute("aria-pressed", String(this.#alone.has(look)));
-        this.legend.classList.toggle("some", this.#alone.size > 0);
-        this.#stand();
-      };
-      const dot = make("i", { class: "dot", "aria-hidden": "true" });
-      dot.style.background = toCss(colors[look]);
-      const pressed = String(this.#alone.has(look));
-      const button = make("button", { type: "button", "aria-pressed": pressed, title: "Show these alone", onclick: press },
-        dot, make("span", { dir: "auto" }, name), make("span", { class: "n" }, count(n)));
-      return make("li", {}, button);
-    });
-    this.legend.replaceChildren(...entries);
-    this.legend.classList.toggle("some", this.#alone.size > 0);
+    fillLegend(this.#frame.legend, this.#colors.legend, this.#alone, () => this.#stand());
   }
-}
-
-function showWords(item) {
-  const values = listAttributes(item).slice(0, 3).map(([, value]) => make("span", { dir: "auto" }, value));
-  return make("div", { class: "what" }, make("p", { class: "title", dir: "auto" }, titleOf(item)), make("p", { class: "values" }, ...values));
 }
 
 function tell(error) {

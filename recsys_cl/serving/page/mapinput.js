@@ -31,7 +31,8 @@ export function steer(map, signal) {
     fingers.set(event.pointerId, [x, y]);
     moved += Math.hypot(x - beforeX, y - beforeY);
     if (other) {
-      const spread = Math.hypot(x - other[0], y - other[1]) / Math.max(1, Math.hypot(beforeX - other[0], beforeY - other[1]));
+      const spread =
+        Math.hypot(x - other[0], y - other[1]) / Math.max(1, Math.hypot(beforeX - other[0], beforeY - other[1]));
       map.move((x - beforeX) / 2, (y - beforeY) / 2);
       map.zoom(spread, (x + other[0]) / 2, (y + other[1]) / 2);
     } else if (moved > SLACK) map.move(x - beforeX, y - beforeY);
@@ -47,11 +48,15 @@ export function steer(map, signal) {
   listen("pointerleave", (event) => {
     if (event.pointerType === "mouse" && !fingers.size) map.show(-1);
   });
-  listen("wheel", (event) => {
-    event.preventDefault();
-    const pixels = event.deltaY * (event.deltaMode === 1 ? 20 : 1);
-    map.zoom(Math.exp(-0.0018 * Math.max(-400, Math.min(400, pixels))), ...placeOf(event));
-  }, { passive: false });
+  listen(
+    "wheel",
+    (event) => {
+      event.preventDefault();
+      const pixels = event.deltaY * (event.deltaMode === 1 ? 20 : 1);
+      map.zoom(Math.exp(-0.0018 * Math.max(-400, Math.min(400, pixels))), ...placeOf(event));
+    },
+    { passive: false },
+  );
   listen("dblclick", (event) => map.zoom(2, ...placeOf(event)));
   listen("keydown", (event) => press(map, event));
   listen("blur", () => element.classList.remove("keys"));

@@ -2,7 +2,7 @@
 // object for a point, drawn only when asked for, and by the processor, so that it needs no graphics card.
 
 const SUBTLE = 0.25; // how much is left of a point that stands back
-const WHOLE = 128; // a pixel that is covered whole: 7 bits, so that products of two colors stay whole numbers of 32 bits
+const WHOLE = 128; // a pixel that is covered whole: 7 bits, so that products with two colors have 32
 export const DRAFT = 150_000; // points of a draft, for as long as somebody moves
 
 /** The part of the plane that the canvas shows: pixels = scale · place + offset, and y goes up. */
@@ -61,7 +61,7 @@ export class View {
   }
 }
 
-/** The row of the point nearest to a pixel, -1 where none is within `most` pixels; shown: 0 for those that do not count. */
+/** The row of the point nearest to a pixel, -1 where none is within `most`; shown: 0 for those that do not count. */
 export function findNearest(points, view, px, py, most, shown) {
   const { scale, x, y } = view;
   let [best, row] = [most * most, -1];
@@ -100,7 +100,12 @@ export function paint(canvas, view, { points, looks, standing, colors, paper, in
   stampAll(sheet, 1, makeStamp(radius, width, 0.85), colors.map(pack));
   if (standing) {
     const far = Math.max(1.35 * radius, 3.2 * ratio);
-    stampAll(sheet, 2, makeStamp(far + 1.6 * ratio, width, 1), colors.map(() => pack(ink)));
+    stampAll(
+      sheet,
+      2,
+      makeStamp(far + 1.6 * ratio, width, 1),
+      colors.map(() => pack(ink)),
+    );
     stampAll(sheet, 2, makeStamp(far, width, 1), colors.map(pack));
   }
   context.putImageData(image, 0, 0);
@@ -122,7 +127,7 @@ function makeStamp(radius, width, opacity) {
   return { reach, steps: Int32Array.from(steps), covers: Int32Array.from(covers) };
 }
 
-/** Stamp all points that stand so; those whose disc would not lie whole on the canvas, but for a margin, are left out. */
+/** Stamp all points that stand so; those whose disc would not lie whole on the canvas are left out. */
 function stampAll(sheet, stand, { reach, steps, covers }, colors) {
   const { pixels, width, height, points, looks, standing } = sheet;
   const { scale, x, y } = sheet.view;

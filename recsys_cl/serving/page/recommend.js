@@ -21,10 +21,12 @@ export async function recommend(k, signal) {
 /** Of ids those that the release lacks. */
 async function findUnknown(ids, signal) {
   const known = await Promise.all(
-    ids.map((id) => get(["items", id], {}, { signal }).catch((error) => {
-      if (error instanceof Problem && error.status === 404) return null;
-      throw error;
-    })),
+    ids.map((id) =>
+      get(["items", id], {}, { signal }).catch((error) => {
+        if (error instanceof Problem && error.status === 404) return null;
+        throw error;
+      }),
+    ),
   );
   return ids.filter((_, n) => known[n] === null);
 }

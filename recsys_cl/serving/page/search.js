@@ -12,9 +12,18 @@ const QUIET_MS = 120;
 /** Put the field into the header's place for it. */
 export function addSearch(place) {
   const field = make("input", {
-    type: "search", id: "query", placeholder: "Search items", autocomplete: "off", spellcheck: "false", maxlength: 200,
-    role: "combobox", "aria-label": "Search items by title or id", "aria-expanded": "false",
-    "aria-controls": "offers", "aria-autocomplete": "list", "aria-keyshortcuts": "/",
+    type: "search",
+    id: "query",
+    placeholder: "Search items",
+    autocomplete: "off",
+    spellcheck: "false",
+    maxlength: 200,
+    role: "combobox",
+    "aria-label": "Search items by title or id",
+    "aria-expanded": "false",
+    "aria-controls": "offers",
+    "aria-autocomplete": "list",
+    "aria-keyshortcuts": "/",
   });
   const list = make("ul", { id: "offers", role: "listbox", "aria-label": "Items", hidden: true });
   const form = make("form", { role: "none" }, icon("search"), field, make("kbd", { "aria-hidden": "true" }, "/"), list);
@@ -95,7 +104,10 @@ class Offers {
       make(
         "li",
         {
-          role: "option", id: `offer-${n}`, "aria-selected": "false", "data-id": item.item_id,
+          role: "option",
+          id: `offer-${n}`,
+          "aria-selected": "false",
+          "data-id": item.item_id,
           onpointerdown: (event) => event.preventDefault(), // the field keeps the focus until the click
           onclick: () => this.#open(item.item_id),
         },
@@ -143,7 +155,8 @@ export async function viewSearch(main, [query], { signal }) {
   main.replaceChildren(heading(`“${query}”`), make("p", { class: "lead" }, "Searching…"));
   const { items } = await get(["items"], { query, k: N_FOUND }, { signal });
   if (!items.length) {
-    const advice = "Each word must be part of the item's title, or all of it part of its id. Try fewer or shorter words.";
+    const advice =
+      "Each word must be part of the item's title, or all of it part of its id. Try fewer or shorter words.";
     main.replaceChildren(heading(`“${query}”`), state("No item was found", advice));
     say("No item was found");
     return;

@@ -14,8 +14,11 @@ const N_SUGGESTED = 8;
 export async function viewSession(main, _, { signal, facts, fail }) {
   const picked = make("section", { class: "picked", "aria-label": "Items of the session" });
   const next = make("section", { class: "next", "aria-labelledby": "next" });
-  main.replaceChildren(heading("Session"), make("p", { class: "lead" }, "Pick items, and see what goes with them."),
-    make("div", { class: "session" }, picked, next));
+  main.replaceChildren(
+    heading("Session"),
+    make("p", { class: "lead" }, "Pick items, and see what goes with them."),
+    make("div", { class: "session" }, picked, next),
+  );
   const shown = new Recommendations(next, Math.min(K, facts.n_items), signal);
   let first = Promise.resolve();
   session.follow(() => {
@@ -29,7 +32,9 @@ export async function viewSession(main, _, { signal, facts, fail }) {
 function showPicked(place) {
   const items = session.getItems();
   const focused = place.contains(document.activeElement);
-  const rows = items.map((item) => make("li", { class: "pick", "data-id": item.item_id }, showPicture(item), showTitle(item), dropButton(item)));
+  const rows = items.map((item) =>
+    make("li", { class: "pick", "data-id": item.item_id }, showPicture(item), showTitle(item), dropButton(item)),
+  );
   const clear = make("button", { type: "button", class: "plain", onclick: session.clear }, "Clear");
   place.replaceChildren(
     make("header", {}, make("h2", {}, many(items.length, "item")), items.length ? clear : ""),
@@ -91,7 +96,9 @@ class Recommendations {
 
   #show(items) {
     const focus = this.#findFocus();
-    const before = new Map(Array.from(this.#place.querySelectorAll("li.row[data-id]"), (row) => [row.dataset.id, row.offsetTop]));
+    const before = new Map(
+      Array.from(this.#place.querySelectorAll("li.row[data-id]"), (row) => [row.dataset.id, row.offsetTop]),
+    );
     const most = Math.max(...items.map((item) => item.score), 0);
     const rows = items.map((item) => showRow(item, { most, notes: [showWhy(item)] }));
     rows.forEach((row, n) => row.querySelector(".rank").append(this.#showMove(items[n]) ?? ""));
@@ -99,10 +106,12 @@ class Recommendations {
     const none = state("Nothing is left to recommend", "The session holds all items. Take some out.");
     this.#place.removeAttribute("aria-busy");
     this.#place.replaceChildren(this.#showHead(), items.length ? list : none);
-    if (focus >= 0) (rows[Math.min(focus, rows.length - 1)]?.querySelector("button.add"))?.focus({ preventScroll: true });
+    if (focus >= 0) rows[Math.min(focus, rows.length - 1)]?.querySelector("button.add")?.focus({ preventScroll: true });
     if (this.#ranks) slide(rows, before);
     this.#ranks = new Map(items.map((item) => [item.item_id, item.rank]));
-    say(items.length ? `Recommended next: ${items.slice(0, 3).map(titleOf).join("; ")}` : "Nothing is left to recommend");
+    say(
+      items.length ? `Recommended next: ${items.slice(0, 3).map(titleOf).join("; ")}` : "Nothing is left to recommend",
+    );
   }
 
   #findFocus() {
@@ -116,7 +125,8 @@ class Recommendations {
     const up = before - item.rank;
     if (!up) return null;
     const label = `${up > 0 ? "up" : "down"} ${Math.abs(up)}`;
-    return make("span", { class: "move", role: "img", "aria-label": label }, `${up > 0 ? "↑" : "↓"}${Math.abs(up)}`);
+    const arrow = up > 0 ? "↑" : "↓";
+    return make("span", { class: "move", role: "img", "aria-label": label }, `${arrow}${Math.abs(up)}`);
   }
 }
 
@@ -132,11 +142,22 @@ function showWhy(item) {
     x += 100 * share;
     return part;
   });
-  const bar = draw("svg", { viewBox: "0 0 100 4", preserveAspectRatio: "none", class: "shares", "aria-hidden": "true" }, ...parts);
-  const said = named.slice(0, 3).map(({ item_id, share }, n) =>
-    make("span", {}, make("i", { class: `dot part-${n}`, "aria-hidden": "true" }), `${percent(share)} `,
-      make("a", { href: linkTo(item_id), dir: "auto" }, titles.get(item_id) ?? item_id)),
+  const bar = draw(
+    "svg",
+    { viewBox: "0 0 100 4", preserveAspectRatio: "none", class: "shares", "aria-hidden": "true" },
+    ...parts,
   );
+  const said = named
+    .slice(0, 3)
+    .map(({ item_id, share }, n) =>
+      make(
+        "span",
+        {},
+        make("i", { class: `dot part-${n}`, "aria-hidden": "true" }),
+        `${percent(share)} `,
+        make("a", { href: linkTo(item_id), dir: "auto" }, titles.get(item_id) ?? item_id),
+      ),
+    );
   return make("div", { class: "why" }, bar, make("p", {}, make("span", { class: "unseen" }, "because of "), ...said));
 }
 
@@ -145,7 +166,10 @@ function slide(rows, before) {
   if (matchMedia("(prefers-reduced-motion: reduce)").matches) return;
   for (const row of rows) {
     const from = before.get(row.dataset.id);
-    const steps = from === undefined ? [{ opacity: 0 }, { opacity: 1 }] : [{ transform: `translateY(${from - row.offsetTop}px)` }, { transform: "none" }];
+    const steps =
+      from === undefined
+        ? [{ opacity: 0 }, { opacity: 1 }]
+        : [{ transform: `translateY(${from - row.offsetTop}px)` }, { transform: "none" }];
     row.animate(steps, { duration: 260, easing: "cubic-bezier(.2,.7,.2,1)" });
   }
 }

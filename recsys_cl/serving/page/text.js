@@ -43,7 +43,11 @@ export function moment(created) {
 
 /** How long ago, in the largest unit that fits. */
 export function ago(seconds) {
-  const units = [["day", 86400], ["hour", 3600], ["minute", 60]];
+  const units = [
+    ["day", 86400],
+    ["hour", 3600],
+    ["minute", 60],
+  ];
   for (const [name, size] of units) {
     if (seconds >= size) return `${many(Math.floor(seconds / size), name)} ago`;
   }
