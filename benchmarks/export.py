@@ -4,10 +4,10 @@
 and published, shortly: what matters is that its vectors are of the kind that a model learns. The same vectors are given
 to implicit as its factors, so that both compute the same dot products, leave out the same training items, and must find
 the same items. implicit is asked in batches of 1,000 and of 10,000 users and for all at once, its BLAS held to one
-thread as it advises; the quickest of the three counts. One process, all in turn, `--rounds` times; ratios are of the
-same turn, and medians are told. Ours is timed alone (`search_exact`), as a whole export to a Parquet file, and as a
-whole export by an index (`--approximate`), each kind built over the same vectors, with what it holds of the exact
-answers.
+thread as it advises; the quickest of the three is the one to compare with. One process, all in turn, `--rounds` times;
+ratios are of the same turn, and, where others use the machine, too, of the best turns of each. Ours is timed alone
+(`search_exact`), as a whole export to a Parquet file, and as a whole export by an index (`--approximate`), each kind
+built over the same vectors, with what it holds of the exact answers.
 """
 
 from __future__ import annotations
@@ -52,6 +52,12 @@ class Contender:
     name: str
     run: Callable[[], Any]
     seconds: list[float] = field(default_factory=list)
+
+    def measure(self) -> None:
+        """Run once more."""
+        started = time.perf_counter()
+        self.run()
+        self.seconds.append(time.perf_counter() - started)
 
 
 def main() -> None:
@@ -105,30 +111,38 @@ def _compare(split: str, release: Release, k: int, rounds: int, folder: Path) ->
         request = Request("recommendations", k, approximate=True)
         ours.append(Contender(f"export to Parquet, {kind}", _export(indexed, request, folder)))
         recalls[ours[-1].name] = export(indexed, request, FileSink(folder / "r.parquet")).ann_recall or 0.0
+    for one in (*peers, *peers):  # twice: the first time warms up
+        one.measure()
+    peer = min(peers, key=lambda one: one.seconds[-1])
+    peer.seconds.clear()
     for _ in range(rounds):
-        for contender in (*peers, *ours):
-            started = time.perf_counter()
-            contender.run()
-            contender.seconds.append(time.perf_counter() - started)
-    peer = min(peers, key=lambda one: median(one.seconds))
+        for one in (peer, *ours):
+            one.measure()
     same = np.mean(np.sort(found["ours"], axis=1) == np.sort(found["implicit"], axis=1))
+    gap = np.abs(_score(users, items, found["ours"]) - _score(users, items, found["implicit"])).max()
     batch = f"batches of {int(peer.name):,}" if int(peer.name) else "all at once"
     lines = [
         f"## {split}: {n_users:,} users, {len(items):,} items, {users.shape[1]} floats, top {k}",
         "",
-        f"{same:.4%} of the items found are the same; the others differ in the last bit of their score.",
+        f"{same:.4%} of the items found are the same; the scores of the others differ by {gap:.0e} at most.",
         "",
-        f"| | users a second, median of {rounds} | times implicit, turn by turn | of the exact answers |",
-        "| --- " * 4 + "|",
-        f"| implicit `recommend`, {batch} | {n_users / median(peer.seconds):,.0f} | 1 | 100 % |",
+        f"| | users a second, best of {rounds} | times implicit, best turns | turn by turn | of the exact answers |",
+        "| --- " * 5 + "|",
+        f"| implicit `recommend`, {batch} | {n_users / min(peer.seconds):,.0f} | 1 | 1 | 100.0% |",
     ]
     for one in ours:
         ratios = [base / seconds for base, seconds in zip(peer.seconds, one.seconds, strict=True)]
         lines.append(
-            f"| {one.name} | {n_users / median(one.seconds):,.0f} | {median(ratios):.1f} "
-            f"({min(ratios):.1f} to {max(ratios):.1f}) | {recalls.get(one.name, 1.0):.1%} |"
+            f"| {one.name} | {n_users / min(one.seconds):,.0f} | {min(peer.seconds) / min(one.seconds):.1f} | "
+            f"{median(ratios):.1f} ({min(ratios):.1f} to {max(ratios):.1f}) | {recalls.get(one.name, 1.0):.1%} |"
         )
     return [*lines, ""]
+
+
+def _score(users: NDArray[np.float32], items: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The scores of the items found [n, k], greatest first, in double precision."""
+    scores = np.stack([np.einsum("nd,nd->n", users, items[column], dtype=np.float64) for column in rows.T], axis=1)
+    return -np.sort(-scores, axis=1)
 
 
 def _ask_implicit(release: Release, k: int, batch: int, found: dict[str, NDArray[np.int64]]) -> Callable[[], None]:
