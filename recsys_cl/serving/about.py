@@ -81,7 +81,7 @@ def get_map_colors(request: Request, attribute: Annotated[str, Query(max_length=
 
 
 @router.get("/release")
-async def get_release(request: Request) -> Response:
+def get_release(request: Request) -> Response:
     """The release that answers."""
     _, live = take(request)
     return send(answers.describe_release(live))

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import ipaddress
+import re
 import time
 import traceback
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -65,8 +67,27 @@ class Token:
         return scheme.lower() == b"bearer" and hmac.compare_digest(hashlib.sha256(given.strip()).digest(), self._hash)
 
 
+@dataclass(frozen=True)
+class Access:
+    """Who may ask. token: what requests must bring, None for nothing; open_paths: those that need none; local: only
+    requests that were sent to a name of this machine, for a page from elsewhere can have its own name lead here."""
+
+    token: Token | None = None
+    open_paths: frozenset[str] = frozenset({HEALTH})
+    local: bool = False
+
+    def check(self, path: str, headers: list[tuple[bytes, bytes]]) -> Problem | None:
+        """Why a request may not be answered, or None."""
+        if self.local and not all(_is_here(value) for name, value in headers if name == b"host"):
+            return _OTHER_NAME
+        if self.token is None or path in self.open_paths:
+            return None
+        given = [value for name, value in headers if name == b"authorization"]
+        return None if len(given) == 1 and self.token.fits(given[0]) else _ASK_TOKEN
+
+
 class Guard:
-    """The service with its bounds. open_paths: those for which no token is asked."""
+    """The service with its bounds."""
 
     def __init__(
         self,
@@ -74,11 +95,10 @@ class Guard:
         limits: Limits,
         figures: RequestFigures,
         log: Callable[[Line], None],
-        token: Token | None = None,
-        open_paths: frozenset[str] = frozenset({HEALTH}),
+        access: Access,
     ) -> None:
         self._app, self._limits, self._figures, self._log = app, limits, figures, log
-        self._token, self._open_paths = token, open_paths
+        self._access = access
         self.n_running = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -102,11 +122,10 @@ class Guard:
 
     async def _answer(self, scope: Scope, receive: Receive, reply: _Reply) -> None:
         path = scope["path"]
-        if self._token is not None and path not in self._open_paths:
-            given = [value for name, value in scope["headers"] if name == b"authorization"]
-            if len(given) != 1 or not self._token.fits(given[0]):
-                await reply.refuse(_ASK_TOKEN)
-                return
+        problem = self._access.check(path, scope["headers"])
+        if problem is not None:
+            await reply.refuse(problem)
+            return
         if path in _UNCOUNTED:
             await self._run(scope, receive, reply)
             return
@@ -213,6 +232,23 @@ _ASK_TOKEN = Problem(
     "this service asks for its token, which was missing or another; send the header: Authorization: Bearer TOKEN",
     {"www-authenticate": "Bearer"},
 )
+
+
+_OTHER_NAME = Problem(
+    403,
+    "host",
+    "without a token only requests to a name of this machine are answered; ask at localhost, start the service with a "
+    "token, or with --allow-anonymous",
+)
+
+
+def _is_here(host: bytes) -> bool:
+    """Whether a host header names this machine: localhost, or a loopback address, with or without a port."""
+    name = re.sub(r":\d*$", "", host.decode("latin-1").lower())
+    try:
+        return name == "localhost" or ipaddress.ip_address(name.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 def _explain_large(most: int) -> Problem:

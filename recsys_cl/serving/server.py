@@ -23,7 +23,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from recsys_cl.errors import ConfigError
 from recsys_cl.serving.app import create_app, list_page
 from recsys_cl.serving.diffs import Diffs
-from recsys_cl.serving.guard import HEALTH, Guard, Line, Token
+from recsys_cl.serving.guard import HEALTH, Access, Guard, Line, Token
 from recsys_cl.serving.holder import Holder
 from recsys_cl.serving.limits import Limits
 from recsys_cl.serving.metrics import RequestFigures
@@ -64,7 +64,9 @@ def serve(store: Path, address: Address, limits: Limits, say: Callable[[dict[str
                 say(_describe_line(line))
 
         # The page holds nothing of a release: it asks whoever opens it for the token.
-        guard = Guard(app, limits, figures, tell, token, frozenset({HEALTH, *list_page()}))
+        local = token is None and not address.allow_anonymous
+        access = Access(token, frozenset({HEALTH, *list_page()}), local)
+        guard = Guard(app, limits, figures, tell, access)
         config = uvicorn.Config(
             guard,
             http=type("_BoundProtocol", (_Protocol,), {"head_seconds": limits.most_seconds}),

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from recsys_cl.errors import ConfigError
-from recsys_cl.serving.guard import Guard, Line, Token
+from recsys_cl.serving.guard import Access, Guard, Line, Token
 from recsys_cl.serving.limits import Limits
 from recsys_cl.serving.metrics import RequestFigures
 
@@ -48,7 +48,7 @@ def talk(
         return sent
 
     async def ask_all() -> list[Any]:
-        guard = Guard(app, limits, RequestFigures(), lines.append, None)
+        guard = Guard(app, limits, RequestFigures(), lines.append, Access())
         return await asyncio.gather(*(ask(guard, one) for one in asked))
 
     return asyncio.run(ask_all()), lines
@@ -141,6 +141,29 @@ def test_only_the_token_fits() -> None:
     assert not any(token.fits(given) for given in (b"", b"abc", b"Bearer", b"Bearer ab", b"Bearer abcd", b"Basic abc"))
 
 
+@pytest.mark.parametrize(
+    ("host", "here"),
+    [
+        ("localhost:8000", True),
+        ("LOCALHOST", True),
+        ("127.0.0.1:8000", True),
+        ("127.9.9.9", True),
+        ("[::1]:8000", True),
+        ("[::1]", True),
+        ("evil.example:8000", False),
+        ("localhost.evil.example", False),
+        ("127.0.0.1.evil.example", False),
+        ("192.168.0.1", False),
+        ("", False),
+        ("\xff", False),
+    ],
+)
+def test_a_page_from_elsewhere_cannot_have_its_name_lead_here(host: str, here: bool) -> None:
+    problem = Access(local=True).check("/items", [(b"host", host.encode("latin-1"))])
+    assert (problem is None) is here
+    assert Access().check("/items", [(b"host", host.encode("latin-1"))]) is None
+
+
 def test_limits_below_one_are_refused() -> None:
     for name in ("most_k", "most_running", "most_seconds", "threads"):
         with pytest.raises(ConfigError, match=f"--{name.replace('_', '-')}"):
@@ -152,8 +175,8 @@ def test_limits_below_one_are_refused() -> None:
 
 @pytest.fixture(scope="module")
 def narrow(start_server: Callable[..., Any], store: Path) -> Any:
-    """A service that answers one request at a time, each within a second, bodies of 1,000 bytes."""
-    return start_server(store, "--most-running", "1", "--most-seconds", "1", "--most-body-bytes", "1000")
+    """A service that answers one request at a time, each within three seconds, bodies of 1,000 bytes."""
+    return start_server(store, "--most-running", "1", "--most-seconds", "3", "--most-body-bytes", "1000")
 
 
 @pytest.fixture
@@ -170,7 +193,16 @@ def hear(connection: socket.socket) -> bytes:
     return found
 
 
-HEAD = b"POST /recommend HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+HEAD = b"POST /recommend HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+
+
+def test_whoever_sends_no_head_is_hung_up_on(narrow: Any, connection: socket.socket) -> None:
+    with socket.create_connection(narrow.address, timeout=30) as begun:
+        begun.sendall(b"GET /items/i5/neighbors HTTP/1.1\r\nhost")
+        assert hear(connection) == hear(begun) == b""
+
+
+HEAD = b"POST /recommend HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
 
 
 def test_whoever_sends_no_head_is_hung_up_on(narrow: Any, connection: socket.socket) -> None:
@@ -190,8 +222,8 @@ def test_a_slow_body_holds_one_place_and_is_told(narrow: Any, connection: socket
 
 
 def test_a_body_without_a_length_is_bounded(narrow: Any, connection: socket.socket) -> None:
-    connection.sendall(HEAD + b"transfer-encoding: chunked\r\n\r\n3e9\r\n" + b" " * 1001 + b"\r\n")
-    assert b" 413 " in hear(connection)
+    connection.sendall(HEAD + b"transfer-encoding: chunked\r\n\r\n3e9\r\n" + b" " * 1001 + b"\r\n0\r\n\r\n")
+    assert b" 413 " in connection.recv(65536)
 
 
 def test_what_is_no_http_is_refused_as_everything_else(narrow: Any) -> None:
@@ -201,3 +233,8 @@ def test_what_is_no_http_is_refused_as_everything_else(narrow: Any) -> None:
             head, _, body = connection.recv(65536).partition(b"\r\n\r\n")
             assert b"application/problem+json" in head
             assert json.loads(body)["status"] == 400
+
+
+def test_without_a_token_another_name_is_refused(narrow: Any) -> None:
+    status, problem, _ = narrow.call("/items/i5/neighbors", headers={"host": "evil.example"})
+    assert (status, problem["type"].rpartition(":")[2]) == (403, "host")
