@@ -202,16 +202,6 @@ def test_whoever_sends_no_head_is_hung_up_on(narrow: Any, connection: socket.soc
         assert hear(connection) == hear(begun) == b""
 
 
-HEAD = b"POST /recommend HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
-
-
-def test_whoever_sends_no_head_is_hung_up_on(narrow: Any, connection: socket.socket) -> None:
-    assert hear(connection) == b""
-    with socket.create_connection(narrow.address, timeout=30) as begun:
-        begun.sendall(b"GET /items/i5/neighbors HTTP/1.1\r\nhost")
-        assert hear(begun) == b""
-
-
 def test_a_slow_body_holds_one_place_and_is_told(narrow: Any, connection: socket.socket) -> None:
     connection.sendall(HEAD + b"content-length: 100\r\n\r\n{")
     status, problem, headers = narrow.call("/items/i5/neighbors")
