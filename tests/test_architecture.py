@@ -79,7 +79,7 @@ FORBIDDEN = {
     "top": {"faiss", "fastapi", "prefect", "flows"},
 }
 WEB = {"fastapi", "starlette", "uvicorn"}
-WEB_FILES = {f"recsys_cl/serving/{name}.py" for name in ("app", "routes", "about", "web", "server")}
+WEB_FILES = {f"recsys_cl/serving/{name}.py" for name in ("app", "server")}
 SOURCES = sorted(path for folder in ("recsys_cl", "flows") for path in (ROOT / folder).rglob("*.py"))
 
 

@@ -1,27 +1,40 @@
 """The service as an ASGI application: comes in what requests are answered with, goes out the application, whose every
-answer that is none is `application/problem+json`."""
+refusal is `application/problem+json`. The only module that knows the web framework; the routes are functions elsewhere.
+"""
 
 from __future__ import annotations
 
+import inspect
+import json
 from http import HTTPStatus
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import Response
+from fastapi.responses import JSONResponse, Response
+from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
 from recsys_cl.errors import RecsysError
 from recsys_cl.serving import about, routes
+from recsys_cl.serving.bodies import InQuery, ProblemBody
 from recsys_cl.serving.problems import PROBLEM_JSON, Problem, ProblemError, explain_error
-from recsys_cl.serving.web import Service
+from recsys_cl.serving.web import BYTES, JSON, Asked, Content, Route, Service
 
 _PAGE = Path(__file__).parent / "page"
 _KINDS = {".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 _INDEX = "index.html"
 _MOST_NAMED = 5
+_PICTURE = "picture"
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_FORM = {"schema": {"type": "object", "properties": {"file": _BINARY["schema"]}, "required": ["file"]}}
+_UPLOAD = {"requestBody": {"required": True, "content": {"multipart/form-data": _FORM, "image/*": _BINARY}}}
+_REFUSED: dict[int | str, dict[str, Any]] = {
+    code: {"description": "Refused, and why.", "content": {PROBLEM_JSON: {"schema": ProblemBody.model_json_schema()}}}
+    for code in (422, "default")
+}
 
 
 def create_app(service: Service) -> FastAPI:
@@ -29,7 +42,7 @@ def create_app(service: Service) -> FastAPI:
     app = FastAPI(
         title="recsys_cl",
         version=version("recsys_cl"),
-        openapi_url=None,  # a route of ours
+        openapi_url=None,  # a route of ours, so that it is refused and counted as they are
         docs_url=None,  # these load scripts from elsewhere
         redoc_url=None,
         redirect_slashes=False,
@@ -40,9 +53,13 @@ def create_app(service: Service) -> FastAPI:
             RequestValidationError: _answer_invalid,
         },
     )
-    app.state.service = service
-    app.include_router(routes.router)
-    app.include_router(about.router)
+    for route in (*routes.ROUTES, *about.ROUTES):
+        _add_route(app, service, route)
+
+    async def get_openapi() -> Response:
+        return _send(app.openapi(), JSON)
+
+    app.add_api_route("/openapi.json", get_openapi, include_in_schema=False)
     for address, path in list_page().items():
         _add_file(app, address, path)
     return app
@@ -52,6 +69,64 @@ def list_page() -> dict[str, Path]:
     """The files of the web page by their addresses."""
     files = sorted(path for path in _PAGE.glob("*") if path.suffix in _KINDS)
     return {"/" if path.name == _INDEX else f"/page/{path.name}": path for path in files}
+
+
+def _add_route(app: FastAPI, service: Service, route: Route) -> None:
+    """Put a function at its address; the framework reads what the request brings by its parameters behind the first."""
+    _, *parameters = inspect.signature(route.answer, eval_str=True).parameters.values()
+
+    def answer(**given: Any) -> Response:  # in a thread, so that no request waits behind another's arithmetic
+        return _send(route.answer(Asked(service, service.holder.live), **given), route.kind)
+
+    async def answer_at_once(**given: Any) -> Response:
+        return answer(**given)
+
+    endpoint: Any = answer_at_once if route.quick else answer
+    endpoint.__name__, endpoint.__doc__ = route.answer.__name__, route.answer.__doc__
+    endpoint.__signature__ = inspect.Signature([_adapt(parameter) for parameter in parameters])
+    kind = route.kind.partition(";")[0]
+    app.add_api_route(
+        route.address,
+        endpoint,
+        methods=[route.method],
+        response_model=route.model,
+        response_class=JSONResponse if kind == JSON else Response,
+        responses=_REFUSED if kind == JSON else {200: {"content": {kind: _BINARY}}, **_REFUSED},
+        openapi_extra=_UPLOAD if any(one.name == _PICTURE for one in parameters) else None,
+    )
+
+
+def _adapt(parameter: inspect.Parameter) -> inspect.Parameter:
+    """Models named `query` are of query parameters, not of the body; a picture comes as the body or in a form."""
+    kind = parameter.annotation
+    if parameter.name == _PICTURE:
+        return parameter.replace(annotation=Annotated[bytes, Depends(_read_upload)])
+    if isinstance(kind, type) and issubclass(kind, InQuery):
+        return parameter.replace(annotation=Annotated[kind, Query()])
+    return parameter
+
+
+def _send(value: Any, kind: str) -> Response:
+    """What a route gave, as it is sent."""
+    if isinstance(value, Content):
+        return Response(value.body, headers={"content-type": kind, **value.headers})
+    body = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return Response(body.encode(), media_type=kind, headers={"cache-control": "no-store"})
+
+
+async def _read_upload(request: Request) -> bytes:
+    """The picture of a form, or the whole body."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        async with request.form(max_files=1, max_fields=1, max_part_size=1024) as form:
+            files = [value for value in form.values() if isinstance(value, UploadFile)]
+            if len(files) != 1:
+                raise ProblemError(Problem(422, "picture", "the form has no file; send one picture in it"))
+            return await files[0].read()
+    if kind.startswith("image/") or kind == BYTES:
+        return await request.body()
+    expected = "a picture as the body, of type image/…, or a form (multipart/form-data) with one file"
+    raise ProblemError(Problem(415, "picture", f"the body is of another type; expected {expected}"))
 
 
 def _add_file(app: FastAPI, address: str, path: Path) -> None:

@@ -1,35 +1,24 @@
-"""What the routes of the service share: the live release of a request, answers as JSON, addresses, refusals."""
+"""What the routes of the service share: what each is given, what it may give, where it stands; no framework here."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
-from typing import Annotated, Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
 from urllib.parse import unquote
 
-from fastapi import Path, Request
-from fastapi.responses import Response
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BaseModel, Field
 
-from recsys_cl.serving.bodies import ProblemBody
 from recsys_cl.serving.diffs import Diffs
 from recsys_cl.serving.holder import Holder, Live
 from recsys_cl.serving.limits import Limits
 from recsys_cl.serving.metrics import RequestFigures
-from recsys_cl.serving.problems import PROBLEM_JSON, Problem, ProblemError
+from recsys_cl.serving.problems import Problem, ProblemError
 
-REFUSED: dict[int | str, dict[str, Any]] = {
-    code: {
-        "description": "Refused, and why.",
-        "content": {PROBLEM_JSON: {"schema": ProblemBody.model_json_schema()}},
-    }
-    for code in (422, "default")
-}
-"""What every route may answer, too."""
-BINARY = {"schema": {"type": "string", "format": "binary"}}
+JSON, BYTES, PNG = "application/json", "application/octet-stream", "image/png"
 # The guard routes by the path as it was sent, so ids come percent-encoded.
-ItemId = Annotated[str, AfterValidator(unquote), Path(description="An item_id, percent-encoded.")]
-UserId = Annotated[str, AfterValidator(unquote), Path(description="A user_id, percent-encoded.")]
+ItemId = Annotated[str, AfterValidator(unquote), Field(description="An item_id, percent-encoded.")]
+UserId = Annotated[str, AfterValidator(unquote), Field(description="A user_id, percent-encoded.")]
 
 
 @dataclass(frozen=True)
@@ -42,16 +31,36 @@ class Service:
     diffs: Diffs
 
 
-def take(request: Request) -> tuple[Service, Live]:
-    """The service, and the release that is live now: to be taken once for each request, so that no answer is mixed."""
-    service: Service = request.app.state.service
-    return service, service.holder.live
+@dataclass(frozen=True)
+class Asked:
+    """What one request is answered with. live: taken once, so that no answer is mixed of two releases."""
+
+    service: Service
+    live: Live
 
 
-def send(value: Any) -> Response:
-    """A value as JSON."""
-    body = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return Response(body.encode(), media_type="application/json", headers={"cache-control": "no-store"})
+@dataclass(frozen=True)
+class Content:
+    """An answer that is no JSON."""
+
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Route:
+    """A function at an address: it is given `Asked`, then what the request brings, by the names of its parameters.
+
+    answer gives a JSON value, or `Content` of this kind; model: what the value is, None where that is not described;
+    quick: it takes no time, and so no thread.
+    """
+
+    method: Literal["GET", "POST"]
+    address: str
+    answer: Callable[..., Any]
+    model: type[BaseModel] | None = None
+    kind: str = JSON
+    quick: bool = False
 
 
 def need(there: bool, detail: str) -> None:
