@@ -17,6 +17,7 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from recsys_cl.arrow_guard import map_table
 from recsys_cl.errors import StoreError
 from recsys_cl.files import write_file
 
@@ -114,10 +115,10 @@ def write_arrow(path: Path, table: pa.Table) -> None:
 def read_arrow(path: Path, column: str) -> pa.Table:
     """Map a table written by `write_arrow`; StoreError where it is not one, or lacks `column`, whole and of ids."""
     try:
-        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        table = map_table(path)
         found = table.column(column)
         if found.type != pa.large_string() or found.num_chunks > 1 or found.null_count:
             raise KeyError(f"{column} is {found.type} in {found.num_chunks} parts, {found.null_count} of it null")
-    except (pa.ArrowException, OSError, KeyError) as error:
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:  # ValueError: names that are no text
         raise StoreError(f"{path} is not an Arrow file with the column {column} ({error})") from error
     return table

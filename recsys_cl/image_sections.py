@@ -18,7 +18,7 @@ class ImagesConfig(Section):
 
     enabled: bool = Field(False, description="Train an encoder of pictures, and publish what it gives.")
     column: str = Field("", description="Column of the items file with a picture's path. Empty: recognized by name.")
-    root: str = Field("", description="Folder the paths start from. Empty: the folder of the items file.")
+    root: str = Field("", description="Folder the paths start from, and may not leave. Empty: that of the items file.")
     folder: str = Field(
         "", description="Folder with a picture `item_id.png` (jpg, webp, gif, bmp) for an item. Empty: none."
     )

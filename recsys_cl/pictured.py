@@ -132,6 +132,8 @@ def _find_paths(
             shown = str(path).encode("utf-8", "replace").decode()
             if shown != str(path):
                 odd.append(("", shown, "bad_name", f"{shown} is no name in UTF-8, and no item_id"))
+            elif path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
+                odd.append((path.stem, shown, "outside", f"{shown} is a link that leads out of images.folder"))
             elif path.stem in found:
                 odd.append((path.stem, shown, "repeated", f"item {path.stem!r} has {found[path.stem].name} already"))
             else:

@@ -42,7 +42,7 @@ _FIRST_USE = {
 _INGESTED_IMAGES = ("column", "root")  # settings of [images] by which the items file is read
 CLAIM = ".claim"
 _claimed: set[Path] = set()  # by this process
-_RUN_ID = re.compile(r"^\d{8}T\d{6}Z-[0-9a-f]{12}(-\d+)?$")
+_RUN_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{12}(-\d+)?")
 
 
 @dataclass(frozen=True)
@@ -161,6 +161,7 @@ def open_run(store: Path, run_id: str | None = None) -> Run:
 
 def list_run_ids(store: Path) -> list[str]:
     """The ids of the runs of a store, oldest first. Raises StoreError where it holds none."""
+    check_store_place(store)
     if not (store / "runs").is_dir():
         raise StoreError(f"{store} holds no runs", "a store made by `recsys-cl run` or `ingest`", "check --store")
     return [path.name for path in _list_folders(store)]
@@ -221,7 +222,7 @@ def _list_folders(store: Path) -> list[Path]:
     """The folders of all runs, oldest first."""
     runs = store / "runs"
     found = runs.iterdir() if runs.is_dir() else ()
-    kept = [path for path in found if _RUN_ID.fullmatch(path.name) and (path / "run.json").is_file()]
+    kept = [path for path in found if _is_run(path)]
     return sorted(kept, key=_read_age)
 
 
@@ -264,10 +265,20 @@ def _read_age(folder: Path) -> tuple[str, str]:
     return folder.name[:16], ""
 
 
+def _is_run(path: Path) -> bool:
+    """Whether this is the folder of a run, itself and no link: a link could lead out of the store."""
+    return bool(_RUN_ID.fullmatch(path.name)) and not path.is_symlink() and (path / "run.json").is_file()
+
+
 def check_store_place(store: Path) -> None:
-    """Raise StoreError where a store can neither be nor be made: a file, or a folder that holds other things."""
+    """Raise StoreError where a store can neither be nor be made: a file, or a folder whose parts lie elsewhere."""
     if store.exists() and not store.is_dir():
         raise StoreError(f"{store} is a file", "a folder for the store", "choose another --store")
+    for name in ("raw", "runs", "releases", "pictures"):
+        if (store / name).is_symlink():  # what is written there would be written outside
+            raise StoreError(
+                f"{store / name} is a link", "a folder of the store itself", "link the whole store instead"
+            )
 
 
 def _load_run(store: Path, run_id: str) -> Run:

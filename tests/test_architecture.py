@@ -18,6 +18,7 @@ BASE = [
     "contract_section",
     "config",
     "database",
+    "arrow_guard",
     "ids",
     "progress",
     "machine",

@@ -23,6 +23,7 @@ Kind = Literal["flat", "hnsw", "ivfpq"]
 
 REFINE_FACTOR = 10  # ivfpq: coarse answers that are scored again with half-precision vectors, for each one wanted
 _WRITE_BYTES = 1 << 20
+_NEEDED: dict[Kind, tuple[str, ...]] = {"flat": (), "hnsw": ("ef_search",), "ivfpq": ("n_lists", "n_probe")}
 _limit_lock = threading.Lock()  # FAISS keeps its limit for the whole process
 
 
@@ -44,7 +45,8 @@ class Index:
 
     def search(self, queries: NDArray[np.float32], k: int) -> Neighbors:
         """The best k rows for queries [m, dim]: best first, ties by lower row; -1 with score -inf where there are
-        fewer than k, or where an approximate kind found fewer. Raises InputError for k < 1 and for NaN."""
+        fewer than k, or where an approximate kind found fewer. Raises InputError for k < 1 and for NaN, StoreError
+        where FAISS finds its structure broken."""
         queries = np.ascontiguousarray(queries, dtype=np.float32)
         if queries.ndim != 2 or queries.shape[1] != self.facts.dim:
             raise InputError(f"queries of shape {queries.shape}", f"[m, {self.facts.dim}]")
@@ -55,7 +57,10 @@ class Index:
         rows = np.full((len(queries), k), -1, dtype=np.int64)
         scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
         n_found = min(k, self.facts.n_items)
-        found_scores, found = self.structure.search(queries, n_found, params=self._tune(n_found))
+        try:
+            found_scores, found = self.structure.search(queries, n_found, params=self._tune(n_found))
+        except RuntimeError as error:
+            raise StoreError(f"the index is broken ({_explain(error)})", "the index of this release") from error
         found_scores[found < 0] = -np.inf
         order = np.lexsort((np.where(found < 0, np.iinfo(np.int64).max, found), -found_scores), axis=1)
         rows[:, :n_found] = np.take_along_axis(found, order, axis=1)
@@ -72,7 +77,7 @@ class Index:
         """Search parameters that look at enough candidates for k answers."""
         known = self.facts.parameters
         if self.facts.kind == "hnsw":
-            inner = faiss.SearchParametersHNSW(efSearch=max(known["ef_search"], 2 * k))
+            inner = faiss.SearchParametersHNSW(efSearch=max(min(known["ef_search"], self.facts.n_items), 2 * k))
         elif self.facts.kind == "ivfpq":
             lists = faiss.SearchParametersIVF(nprobe=min(known["n_probe"], known["n_lists"]))
             inner = faiss.IndexRefineSearchParameters(k_factor=float(REFINE_FACTOR), base_index_params=lists)
@@ -96,13 +101,18 @@ def read_index(path: Path, facts: IndexFacts) -> Index:
             finally:
                 faiss.set_deserialization_vector_byte_limit(before)
     except (RuntimeError, OSError) as error:
-        reason = str(error).rpartition("Error: ")[2]
-        raise StoreError(f"{path} is not a FAISS index ({reason})") from error
+        raise StoreError(f"{path} is not a FAISS index ({_explain(error)})") from error
     found = (_name_kind(structure), int(structure.ntotal), int(structure.d), int(structure.metric_type))
     expected = (facts.kind, facts.n_items, facts.dim, faiss.METRIC_INNER_PRODUCT)
     if found != expected:
         raise StoreError(f"{path} holds (kind, vectors, dim, metric) {found}", f"{expected}")
+    if not all(facts.parameters.get(name, 0) > 0 for name in _NEEDED[facts.kind]):
+        raise StoreError(f"the parameters of {path} are {facts.parameters}", f"{_NEEDED[facts.kind]} above 0")
     return Index(structure, facts)
+
+
+def _explain(error: Exception) -> str:
+    return str(error).rpartition("Error: ")[2]
 
 
 def _name_kind(structure: Any) -> str:

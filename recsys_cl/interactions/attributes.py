@@ -1,11 +1,15 @@
 """What is known of items and users: comes in as a file of any form, goes out as a frame of strings with an id a line.
 
 Items: `item_id`, `title` and `image_path` where the file has them, then the other columns under their own names. A path
-of a picture comes out absolute: one that is relative starts from `images.root`, else from the folder of the file.
+of a picture comes out absolute: one that is relative starts from `images.root`, else from the folder of the file. One
+that leads out of that folder, by `..`, a link, or as it stands, is left out and counted: an items file that somebody
+else has written shows no other pictures of this machine.
 """
 
 from __future__ import annotations
 
+import functools
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,7 +35,8 @@ USER_ID = "user_id"
 @dataclass(frozen=True)
 class Attributes:
     """frame: one line an id, all columns strings, nothing is null. n_lines of the file, of which n_repeated gave an id
-    again (the first counts) and n_refused had no id or could not be split. columns: what was recognized as what."""
+    again (the first counts) and n_refused had no id or could not be split. columns: what was recognized as what.
+    n_outside: paths of pictures that were left out, for they lead out of their root."""
 
     frame: pl.DataFrame
     n_lines: int
@@ -39,6 +44,7 @@ class Attributes:
     n_refused: int
     columns: dict[str, str]
     sha256: str
+    n_outside: int = 0
 
 
 def read_items(config: IngestConfig, images: ImagesConfig, known: Sequence[str]) -> Attributes | None:
@@ -63,8 +69,10 @@ def read_items(config: IngestConfig, images: ImagesConfig, known: Sequence[str])
     if IMAGE not in attributes.frame.columns:
         return attributes
     root = expand_home(images.root) if images.root else file.path.parent
-    paths = _place_images(attributes.frame[IMAGE], root.resolve())
-    return replace(attributes, frame=attributes.frame.with_columns(paths))
+    given = attributes.frame[IMAGE]
+    paths = _place_images(given, root.resolve())
+    n_outside = paths.null_count() - given.null_count()
+    return replace(attributes, frame=attributes.frame.with_columns(paths), n_outside=n_outside)
 
 
 def read_users(config: IngestConfig, known: Sequence[str]) -> Attributes | None:
@@ -85,6 +93,7 @@ def count_attributes(attributes: Attributes | None, key: str, ids: IdMap) -> Att
         n_repeated=attributes.n_repeated,
         n_refused=attributes.n_refused,
         n_missing=int((~ids.to_series().is_in(attributes.frame[key].implode())).sum()),
+        n_outside=attributes.n_outside,
         columns=attributes.columns,
     )
 
@@ -137,7 +146,25 @@ def _render(values: pl.Series) -> pl.Series:
     return render_ids(values)
 
 
+def _is_link(path: Path) -> bool:
+    try:
+        return path.is_symlink()
+    except OSError:  # too long for a name
+        return False
+
+
 def _place_images(paths: pl.Series, root: Path) -> pl.Series:
-    """Absolute paths; one that is absolute, or a URL, stays as it is."""
-    texts = [text if text is None or is_url(text) else str(root / text) for text in paths]
+    """Absolute paths, null for those that lead out of `root`; a URL, which nothing reads, stays as it is."""
+    real = functools.lru_cache(os.path.realpath)  # of folders: many pictures lie in one
+
+    def place(text: str) -> str | None:
+        if "\0" in text:
+            return None
+        path = root / text
+        # A link, and a name that is none, has to be followed itself; of all others the folder alone.
+        whole = path.name in ("..", "") or _is_link(path)
+        found = Path(os.path.realpath(path)) if whole else Path(real(path.parent), path.name)
+        return str(path) if found.is_relative_to(root) else None
+
+    texts = [text if text is None or is_url(text) else place(text) for text in paths]
     return pl.Series(paths.name, texts, dtype=pl.String)

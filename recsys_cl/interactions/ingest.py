@@ -118,6 +118,9 @@ def ingest_log(
     if check_enough:
         _check_enough(assembled.interactions, work)
     notes = source.notes + _note_origin(former, current, fresh) + _note_rules(config, assembly.timed)
+    if items is not None and items.n_outside:
+        where = "their folder, images.root or else that of the items file"
+        notes.append(f"{items.n_outside} paths of pictures lead out of {where}; those are left out")
     report = _report(assembled, (parts, fresh), refused, notes, (items, users))
     frames = items.frame if items else None, users.frame if users else None
 

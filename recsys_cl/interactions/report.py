@@ -21,12 +21,13 @@ class FileReport(TypedDict):
 
 class AttributeReport(TypedDict):
     """What an attribute file held: lines, of which some gave an id again (the first counts) or had none; ids of the log
-    that it does not hold; what was recognized as what."""
+    that it does not hold; paths of pictures that lead out of their root; what was recognized as what."""
 
     n_lines: int
     n_repeated: int
     n_refused: int
     n_missing: int
+    n_outside: int
     columns: dict[str, str]
 
 

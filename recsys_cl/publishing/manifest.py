@@ -7,7 +7,7 @@ import re
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from recsys_cl.errors import SealError, StoreError
 from recsys_cl.files import dump_json, hash_text
@@ -15,7 +15,7 @@ from recsys_cl.index.structure import IndexFacts
 
 FORMAT = 2
 MANIFEST = "manifest.json"
-MOST_MANIFEST_BYTES = 64 << 20
+MOST_MANIFEST_BYTES = 4 << 20  # as Python objects some 30 times that
 _VERSION = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{12}")
 _DIGEST = r"^[0-9a-f]{64}$"
 
@@ -134,6 +134,12 @@ class Manifest(_Part):
     images: ImageFacts | None = None
     files: dict[str, FileSeal]
     arrays: dict[str, ArraySeal]
+
+    @model_validator(mode="after")
+    def _check_popularity(self) -> Manifest:
+        if self.popularity_dim is not None and not 0 <= self.popularity_dim < self.dim:
+            raise ValueError(f"popularity_dim is {self.popularity_dim}, of {self.dim} floats")
+        return self
 
     def dump(self) -> str:
         """The text of `manifest.json`."""

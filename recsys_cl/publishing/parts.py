@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from recsys_cl.index.structure import Index, read_index
 from recsys_cl.publishing.manifest import ArraySeal, ImageFacts, Manifest
 
 USER_ID = "user_id"
+_NPY = b"\x93NUMPY\x01\x00"  # the version of the format that needs no header of more than 64 KiB
+_MOST_HEADER_BYTES = 1 << 16
 CATALOG, USERS, INDEX = "catalog.arrow", "users.arrow", "index.faiss"
 QUERY_TOWER = "query_tower.onnx"
 IMAGE_ITEMS, IMAGE_INDEX, IMAGE_SHEET = "image_items.arrow", "image_index.faiss", "image_sheet.png"
@@ -230,11 +233,19 @@ def check_contents(parts: ReleaseParts) -> None:
 
 
 def _map_array(path: Path, seal: ArraySeal | None) -> NDArray[Any]:
+    expected = np.dtype((ARRAYS | IMAGE_ARRAYS)[path.stem])
+    n_dims = 2 if expected.kind == "f" else 1  # tables of vectors, or lists of rows
+    if seal is None or len(seal.shape) != n_dims or min(seal.shape) < 0:
+        raise SealError(path.name, f"the manifest says {seal}", f"{n_dims} dimensions of {expected}")
     try:
+        # The header is read whole, and its shape believed: both only where they fit the size of the file.
+        more = path.stat().st_size - math.prod(seal.shape) * expected.itemsize
+        with path.open("rb") as file:
+            if not file.read(len(_NPY)) == _NPY or not 0 < more <= _MOST_HEADER_BYTES:
+                raise ValueError(f"its size and head do not fit {seal}")
         array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # numpy's parser of headers raises whatever Python's own raises
         raise SealError(path.name, f"not an array ({error})", "a .npy file") from error
-    expected = (ARRAYS | IMAGE_ARRAYS)[path.stem]
-    if seal is None or array.dtype.str != seal.dtype or array.shape != seal.shape or array.dtype != expected:
-        raise SealError(path.name, f"{array.dtype} {array.shape}", f"{np.dtype(expected)} as in the manifest: {seal}")
+    if array.dtype.str != seal.dtype or array.shape != seal.shape or array.dtype != expected:
+        raise SealError(path.name, f"{array.dtype} {array.shape}", f"{expected} as in the manifest: {seal}")
     return array

@@ -187,8 +187,7 @@ def describe_files(staging: Path) -> dict[str, FileSeal]:
 
 
 def move_current(releases: Path, version: str) -> None:
-    """Make a release that lies in `releases` the live one, in one atomic step. Raises OSError; what was live stays so,
-    unless the last flush alone failed."""
+    """Make a release that lies in `releases` the live one, in one atomic step. Raises OSError; what was live stays."""
     handle, name = tempfile.mkstemp(prefix=TEMPORARY, suffix=f"-{CURRENT}", dir=releases)
     pointer = Path(name)
     try:
@@ -197,7 +196,8 @@ def move_current(releases: Path, version: str) -> None:
         pointer.chmod(0o644)
         sync_path(pointer)
         pointer.replace(releases / CURRENT)
-        sync_path(releases)
+        with contextlib.suppress(OSError):  # it is live; a power cut may bring back what was before, which is whole too
+            sync_path(releases)
     finally:
         pointer.unlink(missing_ok=True)
 
@@ -212,7 +212,7 @@ def _make_live(staging: Path, releases: Path, version: str) -> None:
         sync_path(releases)
         move_current(releases, version)
     except BaseException:
-        # Once CURRENT names the folder it is live, even if the last flush failed.
+        # Once CURRENT names the folder it is live, whatever came after.
         if moved and _read_pointer(releases) != version:
             folder.rename(staging)
         raise

@@ -15,6 +15,7 @@ from recsys_cl.files import hash_file
 from recsys_cl.publishing.manifest import MANIFEST, MOST_MANIFEST_BYTES, FileSeal, Manifest, is_version, parse_manifest
 
 _HASH_THREADS = 4  # hashing releases the interpreter
+_LOOK = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # a pipe of that name would wait for a writer
 _State = tuple[str, tuple[tuple[str, int, int, int], ...]]
 _hashed: set[_State] = set()  # releases whose hashes this process has checked, and what their files looked like
 
@@ -93,10 +94,20 @@ def find_damages(folder: Path, manifest: Manifest, hashes: bool) -> list[Damage]
 
 
 class Hold:
-    """A release that is in use: nobody prunes it, until this is closed, or forgotten, or the process ends."""
+    """A release that is in use: nobody prunes it, until this is closed, or forgotten, or the process ends.
+
+    What had begun to be pruned before may be gone all the same: look at the release after it is held, not before.
+    Raises SealError where it has no manifest.
+    """
+
+    _handle = -1
 
     def __init__(self, folder: Path) -> None:
-        self._handle = os.open(folder / MANIFEST, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            self._handle = os.open(folder / MANIFEST, _LOOK)
+        except OSError as error:
+            expected = f"the manifest of release {folder.name}"
+            raise SealError(MANIFEST, f"cannot be opened ({error.strerror})", expected) from error
         with contextlib.suppress(OSError):  # a file system without locks
             fcntl.flock(self._handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
@@ -113,7 +124,7 @@ class Hold:
 def is_open(folder: Path) -> bool:
     """Whether a process holds this release."""
     try:
-        handle = os.open(folder / MANIFEST, os.O_RDONLY | os.O_CLOEXEC)
+        handle = os.open(folder / MANIFEST, _LOOK)
     except OSError:  # without a manifest nobody can have opened it
         return False
     try:

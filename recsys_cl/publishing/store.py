@@ -56,6 +56,8 @@ def find_current(store: Path) -> str | None:
     if not is_version(name):
         raise StoreError(f"{path} holds {name[:80]!r}", "the name of a release", remedy)
     if not _is_folder(releases / name):
+        if path.is_file() and path.read_bytes() != data:  # it has moved on, and what it named has been pruned since
+            return find_current(store)
         raise StoreError(f"{path} names {name}, which is not in {releases}", "a release that exists", remedy)
     return name
 
@@ -106,6 +108,8 @@ def lock_store(store: Path, wait_seconds: float = 60.0) -> Iterator[Path]:
         _wait_for_lock(handle, store, wait_seconds)
         os.ftruncate(handle, 0)
         os.pwrite(handle, str(os.getpid()).encode(), 0)
+        if releases.is_symlink():
+            raise StoreError(f"{releases} is a link", "a folder of the store itself", "link the whole store instead")
         releases.mkdir(exist_ok=True)
         remove_leftovers(releases)
         yield releases

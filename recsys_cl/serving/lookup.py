@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from recsys_cl.bags import Bags
 from recsys_cl.catalog import ID, TITLE
-from recsys_cl.errors import InputError, StoreError
+from recsys_cl.errors import InputError, SealError, StoreError
 from recsys_cl.evaluation.topk import Neighbors
 from recsys_cl.ids import IdMap
 from recsys_cl.publishing.manifest import MANIFEST, Manifest, is_version
@@ -51,10 +51,19 @@ def open_release(path: str | Path) -> Release:
         folder = path.resolve()
         if not folder.is_dir():
             raise StoreError(f"there is no release at {path}", "the folder of a release, or a store")
-    else:
-        folder = find_releases(path) / read_current(path)
-    manifest = check_seal(folder)
+        return _open_folder(folder)
+    while True:
+        version = read_current(path)
+        try:
+            return _open_folder(find_releases(path) / version)
+        except StoreError:
+            if read_current(path) == version:
+                raise  # else another one went live, and this one was pruned, before it was held
+
+
+def _open_folder(folder: Path) -> Release:
     hold = Hold(folder)
+    manifest = check_seal(folder)
     return Release(folder, manifest, read_parts(folder, manifest), hold)
 
 
@@ -177,8 +186,20 @@ class Release:
         return self._open_tower().encode_items(rows, self.parts.bag_vectors, self.manifest.popularity_dim)
 
     def get_seen(self, user_rows: NDArray[np.integer], include_seen: bool = False) -> Bags:
-        """What to leave out for each of these users: the items they have seen, or nothing."""
-        return empty_bags(len(user_rows)) if include_seen else self.parts.seen.take(user_rows)
+        """What to leave out for each of these users: the items they have seen, or nothing.
+
+        Raises SealError where those are no rows of the catalog: found here, for to look at all would cost each opening.
+        """
+        if include_seen:
+            return empty_bags(len(user_rows))
+        seen = self.parts.seen
+        starts, ends = seen.offsets[user_rows], seen.offsets[np.asarray(user_rows) + 1]
+        if ((starts < 0) | (ends < starts) | (ends > len(seen.item_rows))).any():
+            raise SealError("seen_offsets.npy", "offsets that do not rise", f"offsets of {len(seen.item_rows)} items")
+        found = seen.take(user_rows)
+        if ((found.item_rows < 0) | (found.item_rows >= self.n_items)).any():
+            raise SealError("seen_items.npy", "rows outside the catalog", f"rows below {self.n_items}")
+        return found
 
     def search(
         self, queries: NDArray[np.float32], k: int, seen: Bags, allowed: NDArray[np.bool_] | None = None

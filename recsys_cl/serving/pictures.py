@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys_cl.errors import ConfigError, SealError
 from recsys_cl.machine import count_cores
+from recsys_cl.serving.sessions import Session
 
 _BLOCK = 256  # pictures at a time
 
@@ -22,10 +22,10 @@ class PictureEncoder:
     """
 
     def __init__(self, path: Path, frozen: FrozenModel | None = None) -> None:
-        self._session = _open(path.read_bytes(), path.name)
-        self._outputs = [node.name for node in self._session.get_outputs()]
-        if self._outputs not in (["query"], ["query", "place"]) or len(self._session.get_inputs()) != 1:
-            raise SealError(path.name, f"outputs {self._outputs}", "query, or query and place, of one input")
+        self._session = Session(path)
+        outputs = self._session.outputs
+        if outputs not in (["query"], ["query", "place"]) or len(self._session.inputs) != 1:
+            raise SealError(path.name, f"outputs {outputs}", "query, or query and place, of one input")
         self._path, self._frozen = path, frozen
 
     def encode(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
@@ -34,7 +34,7 @@ class PictureEncoder:
         for start in range(0, len(pixels), _BLOCK):
             pictures = pixels[start : start + _BLOCK].astype(np.float32) / np.float32(255)
             features = pictures if self._frozen is None else self._frozen.run(pictures)
-            outputs = self._session.run(self._outputs, {self._session.get_inputs()[0].name: features})
+            outputs = self._session.run({self._session.inputs[0]: features})
             if not all(np.isfinite(output).all() for output in outputs):
                 raise SealError(self._path.name, "answers NaN", "finite vectors")
             found.append(outputs)
@@ -52,8 +52,8 @@ class FrozenModel:
     def __init__(
         self, path: Path, mean: tuple[float, ...] = (), std: tuple[float, ...] = (), n_threads: int | None = None
     ) -> None:
-        try:  # from its bytes: weights in another file, which no release would have, are not found so
-            self._session = _open(path.read_bytes(), path.name, n_threads or count_cores())
+        try:
+            self._session = Session(path, n_threads or count_cores())
         except (SealError, OSError) as error:
             expected = "an image model as one ONNX file, its weights in it"
             raise ConfigError(f"{path} is no frozen image model ({error})", expected, "check images.onnx") from error
@@ -64,29 +64,17 @@ class FrozenModel:
     def run(self, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
         """pictures [n, channels, side, side], from 0 to 1 -> features [n, width]. Raises ConfigError where the model
         takes other pictures, or gives something else."""
-        node = self._session.get_inputs()[0]
-        fixed = node.shape and isinstance(node.shape[0], int)
+        name, shape = self._session.inputs[0], self._session.shapes[0]
+        fixed = shape and isinstance(shape[0], int)
         prepared = (pictures - self._mean) / self._std
         try:
             blocks = [prepared[i : i + 1] for i in range(len(prepared))] if fixed else [prepared]
-            features = np.concatenate([self._session.run(None, {node.name: block})[0] for block in blocks])
-        except Exception as error:  # onnxruntime raises a dozen classes without a common base
-            expected = f"a model of {node.shape}; images.side and images.channels to suit it"
+            features = np.concatenate([self._session.run({name: block})[0] for block in blocks])
+        except (SealError, ValueError) as error:  # ValueError: outputs that cannot be joined
+            expected = f"a model of {shape}; images.side and images.channels to suit it"
             raise ConfigError(f"{self.path} takes no pictures {pictures.shape} ({error})", expected) from error
         if features.ndim > 2:
             features = features.mean(axis=tuple(range(2, features.ndim)))
         if features.ndim != 2 or len(features) != len(pictures) or not np.isfinite(features).all():
             raise ConfigError(f"{self.path} gives {features.shape}, or NaN", "one row of finite features a picture")
         return features.astype(np.float32)
-
-
-def _open(model: bytes, name: str, n_threads: int = 1) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = n_threads, 1
-    options.log_severity_level = 3
-    try:
-        return onnxruntime.InferenceSession(model, sess_options=options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime raises a dozen classes without a common base
-        raise SealError(name, f"onnxruntime cannot open it ({error})", "an ONNX file") from error

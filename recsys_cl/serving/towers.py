@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys_cl.bags import Bags
 from recsys_cl.errors import SealError
+from recsys_cl.serving.sessions import Session
 
 _BLOCK_FLOATS = 1 << 24  # of padded vectors at a time: 64 MiB
 
@@ -24,21 +24,9 @@ class QueryTower:
     """
 
     def __init__(self, path: Path, bag_dim: int, dim: int, floats_per_pair: int = 0) -> None:
-        import onnxruntime  # a quarter of a second, which lookups of known users need not wait for
-
-        options = onnxruntime.SessionOptions()
         # A bag is too small to share; threads would only wait for one another beside those of the index.
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        try:
-            self._session: Any = onnxruntime.InferenceSession(
-                str(path), sess_options=options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # onnxruntime raises a dozen classes without a common base
-            raise SealError(path.name, f"onnxruntime cannot open it ({error})", "the tower of this release") from error
-        inputs, outputs = (
-            [node.name for node in nodes] for nodes in (self._session.get_inputs(), self._session.get_outputs())
-        )
+        self._session = Session(path)
+        inputs, outputs = self._session.inputs, self._session.outputs
         if sorted(inputs) != ["vectors", "weights"] or outputs != ["query"]:
             raise SealError(path.name, f"inputs {inputs}, outputs {outputs}", "vectors and weights in, query out")
         self.name, self.bag_dim, self.dim, self.floats_per_pair = path.name, bag_dim, dim, floats_per_pair
@@ -70,7 +58,7 @@ class QueryTower:
         weights = np.zeros(filled.shape, dtype=np.float32)
         vectors[filled] = bag_vectors[bags.item_rows]
         weights[filled] = np.maximum(bags.weights, _LEAST_WEIGHT)
-        query: NDArray[np.float32] = self._session.run(["query"], {"vectors": vectors, "weights": weights})[0]
+        (query,) = self._session.run({"vectors": vectors, "weights": weights}, ["query"])
         if query.shape != (len(bags), self.dim) or not np.isfinite(query).all():
             raise SealError(self.name, f"answers {query.shape}, or NaN", f"finite queries {(len(bags), self.dim)}")
         return query

@@ -392,7 +392,7 @@ def test_items_bring_titles_pictures_and_attributes(store: Store) -> None:
     assert ingested.item_attributes is not None
     assert ingested.item_attributes.rows(named=True) == [
         {"item_id": "i1", "title": "One", "image_path": str(store.folder / "meta/p/1.png"), "genres": "a b"},
-        {"item_id": "i4", "title": None, "image_path": "/abs/4.png", "genres": "NA"},
+        {"item_id": "i4", "title": None, "image_path": None, "genres": "NA"},
         {"item_id": "zzz", "title": "Z", "image_path": "https://x/z.png", "genres": None},
     ]
     assert ingested.user_attributes is not None
@@ -402,11 +402,40 @@ def test_items_bring_titles_pictures_and_attributes(store: Store) -> None:
         "n_repeated": 1,
         "n_refused": 2,
         "n_missing": ingested.report.n_items - 2,
+        "n_outside": 1,
         "columns": {"item_id": "item_id", "title": "name", "image_path": "image"},
     }
     root = store.run(log, items=items, images={"root": "/pictures", "column": "image"})
     assert root.item_attributes is not None
     assert root.item_attributes["image_path"][0] == "/pictures/p/1.png"
+
+
+def test_paths_of_pictures_that_lead_out_of_their_root_are_counted_and_left_out(store: Store) -> None:
+    log = store.write("a.csv", HEADER + "\n".join(ROWS))
+    root = store.folder / "root"
+    (root / "in").mkdir(parents=True)
+    (store.folder / "far").mkdir()
+    for path in (root / "a.png", root / "in/b.png", store.folder / "far/c.png"):
+        path.write_bytes(b"x")
+    (root / "link.png").symlink_to(store.folder / "far/c.png")
+    (root / "far").symlink_to(store.folder / "far")
+    (root / "near.png").symlink_to(root / "in/b.png")
+    (root / "loop.png").symlink_to(root / "loop.png")
+    inside = ["a.png", "in/b.png", "in/../a.png", "near.png", str(root / "a.png"), "none.png", "y" * 5000]
+    outside = ["../far/c.png", "link.png", "far/c.png", "in/../../far/c.png", "/etc/hostname", "..", "in/../..", "a\0b"]
+    lines = [{"item_id": f"p{n}", "image_path": path} for n, path in enumerate(inside + outside)]
+    items = store.folder / "items.parquet"
+    pl.DataFrame(lines).write_parquet(items)
+    for linked in (root, store.folder / "linked root"):
+        if linked != root:
+            linked.symlink_to(root)
+        ingested = store.run(log, items=str(items), images={"root": str(linked)})
+        assert ingested.item_attributes is not None
+        kept = ingested.item_attributes["image_path"].to_list()
+        assert [path is not None for path in kept] == [True] * len(inside) + [False] * len(outside)
+        assert ingested.report.items is not None
+        assert ingested.report.items["n_outside"] == len(outside)
+        assert any(f"{len(outside)} paths of pictures lead out" in note for note in ingested.report.notes)
 
 
 def test_items_in_json_and_parquet_come_out_as_strings(store: Store) -> None:

@@ -345,23 +345,6 @@ def test_who_waits_too_long_is_told_for_whom(small_release: ModuleType, tmp_path
         publish_release(parts, small_release.make_facts(world), store, wait_seconds=0.1)
 
 
-def test_readers_see_whole_releases_while_others_publish(publish: Publish, tmp_path: Path) -> None:
-    store = tmp_path / "s"
-    publish(store)
-    child = start_child(store, tmp_path / "child")
-    assert child.stdout is not None
-    assert child.stdout.readline() == "ready\n"
-    seen = []
-    try:
-        for _ in range(60):
-            seen.append(check_whole(store))
-    finally:
-        child.kill()
-        child.communicate()
-    assert len(set(seen)) > 2
-    assert sorted(seen, key=seen.index) == seen
-
-
 def test_the_manifest_is_json_without_paths_of_this_machine(publish: Publish, tmp_path: Path) -> None:
     version = publish(tmp_path / "s")
     text = (tmp_path / "s" / "releases" / version / "manifest.json").read_text()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -15,10 +16,12 @@ import pytest
 
 from recsys_cl.errors import SealError, StoreError
 from recsys_cl.publishing import release as release_module
+from recsys_cl.publishing import store as store_module
 from recsys_cl.publishing.audit import AUDIT, read_audit
 from recsys_cl.publishing.seal import Hold, is_open
 from recsys_cl.publishing.store import list_versions, read_current
 from recsys_cl.publishing.upkeep import prune_store, roll_back, verify_store
+from recsys_cl.serving import lookup
 from recsys_cl.serving.diff import diff_releases
 from recsys_cl.serving.lookup import open_release
 
@@ -194,3 +197,44 @@ def test_the_commands_answer_as_the_functions(recsys: Command, store: Path) -> N
     done = recsys("diff", first, second, "--store", store)
     assert done.returncode == 2
     assert "there is no release" in done.stderr
+
+
+def test_a_release_that_is_pruned_while_it_is_opened_gives_way_to_the_next(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, _, third = order_versions(store)
+    prune_store(store, 1)
+    asked = iter([first, third, third])
+    monkeypatch.setattr(lookup, "read_current", lambda path: next(asked))
+    assert open_release(store).version == third
+    monkeypatch.setattr(lookup, "read_current", lambda path: first)
+    with pytest.raises(SealError, match=r"manifest\.json: cannot be opened"):
+        open_release(store)
+
+
+def test_a_pointer_that_moves_while_it_is_read_is_read_again(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, _, third = order_versions(store)
+    prune_store(store, 1)
+    (store / "releases" / "CURRENT").write_text(first)
+    is_folder = store_module._is_folder
+
+    def move_on(path: Path) -> bool:
+        if path.name == first:
+            (store / "releases" / "CURRENT").write_text(third)
+        return is_folder(path)
+
+    monkeypatch.setattr(store_module, "_is_folder", move_on)
+    assert read_current(store) == third
+
+
+@pytest.mark.parametrize("make", ["pipe", "link"])
+def test_a_manifest_that_is_no_file_holds_nobody_up(store: Path, make: str) -> None:
+    folder = store / "releases" / order_versions(store)[-1]
+    (folder / "manifest.json").rename(store / "moved")
+    if make == "pipe":
+        os.mkfifo(folder / "manifest.json")
+    else:
+        (folder / "manifest.json").symlink_to(store / "moved")
+    assert not is_open(folder)
+    with pytest.raises(SealError, match=r"manifest\.json"):
+        open_release(store)
