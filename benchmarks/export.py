@@ -141,7 +141,7 @@ def _compare(split: str, release: Release, k: int, rounds: int, folder: Path) ->
 
 def _score(users: NDArray[np.float32], items: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float64]:
     """The scores of the items found [n, k], greatest first, in double precision."""
-    scores = np.stack([np.einsum("nd,nd->n", users, items[column], dtype=np.float64) for column in rows.T], axis=1)
+    scores = np.stack([np.einsum("ij,ij->i", users, items[column], dtype=np.float64) for column in rows.T], axis=1)
     return -np.sort(-scores, axis=1)
 
 
