@@ -73,10 +73,11 @@ def try_escapes(work: Path, every: int = 1) -> Escapes:
         found.attempts += 3 * len(list_names(outside))  # as items, as users, as paths of pictures
         for _ in _give_names(store, list_names(outside)[::every], found):
             found.attempts += 1
+    _fill(work / "template", work)
     for name, plant in _PLANTS.items():
         planted = work / "planted" / "store"
         shutil.rmtree(planted.parent, ignore_errors=True)
-        _fill(planted, work)
+        shutil.copytree(work / "template", planted)
         plant(planted, outside)
         with _live_in(outside), _watch(work, planted.parent, found, name):
             found.attempts += _use(planted, work)
@@ -124,8 +125,8 @@ def _write_inputs(work: Path, store: Path, outside: Path) -> Config:
 
 def _give_names(store: Path, names: list[str], found: Escapes) -> Iterator[None]:
     """Each name to every command that takes one; exports go where they are told, inside the store."""
-    for what in ("recommendations", "neighbors"):
-        _command(["export", what, "--out", str(store / f"{what}.parquet"), "-k", "3"], store, found)
+    for what, form in (("recommendations", ".parquet"), ("neighbors", ".csv"), ("embeddings", "")):
+        _command(["export", what, "--out", str(store / f"{what}{form}")], store, found)
         yield
     for name in names:
         for tokens in (
@@ -141,6 +142,9 @@ def _give_names(store: Path, names: list[str], found: Escapes) -> Iterator[None]
         ):
             _command(tokens, store, found)
             yield
+    for name in names:  # last: it takes a user out of all of the above
+        _command(["forget", f"--user={name}"], store, found)
+        yield
 
 
 def _command(tokens: list[str], store: Path, found: Escapes) -> None:

@@ -62,7 +62,7 @@ def identify(path: Path) -> str:
         for part in [text] if path.suffix == ".json" else text.splitlines():
             json.loads(part)
         return "json"
-    if path.suffix in (".html", ".md") or path.name in ("CURRENT", ".lock", "key"):
+    if path.suffix in (".html", ".md") or path.name in ("CURRENT", ".lock", ".claim", "key"):
         return "text"
     raise ValueError(f"{path} is of no known kind")
 
