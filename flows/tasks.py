@@ -57,7 +57,10 @@ def find_due(config: Config) -> Agenda:
     """The windows that are due, once those that are being written are whole; see recsys_cl.windows."""
     agenda = await_windows(config, get_run_logger().info)
     for line in agenda.describe():
-        print(line)
+        if agenda.due:
+            get_run_logger().info(line)
+        else:
+            print(line)  # all that comes out
     return agenda
 
 

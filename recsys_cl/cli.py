@@ -41,8 +41,6 @@ app = App(name="recsys-cl", help="From user interaction logs to a live nearest-n
 
 _NOTHING, _STAGE, _NO_INPUTS, _PLAIN = Settings(), StageSettings(), Inputs(), LookupOptions()
 _NO_FILTERS = FilterOptions()
-for command in (export, serve, schedule, *store.COMMANDS):
-    app.command(command)
 
 
 @app.command
@@ -360,6 +358,10 @@ def doctor(*, store: Store = Path("data"), as_json: Json = False) -> None:
     _print(as_json, [check.dump() for check in checks], describe_checks(checks))
     if any(check.status == "bad" for check in checks):
         raise SystemExit(1)
+
+
+for command in (export, serve, schedule, *store.COMMANDS):
+    app.command(command)
 
 
 def main() -> int:

@@ -65,7 +65,6 @@ class Config(Section):
     """Everything a run can be told."""
 
     ingest: IngestConfig = IngestConfig()
-    contract: ContractConfig = ContractConfig()
     split: SplitConfig = SplitConfig()
     sampling: SamplingConfig = SamplingConfig()
     model: ModelConfig = ModelConfig()
@@ -76,6 +75,7 @@ class Config(Section):
     index: IndexConfig = IndexConfig()
     publishing: PublishingConfig = PublishingConfig()
     export: ExportConfig = ExportConfig()
+    contract: ContractConfig = ContractConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     images: ImagesConfig = ImagesConfig()
 

@@ -89,8 +89,8 @@ def find_windows(config: Config, now: float | None = None) -> list[Window]:
         window = find_window(name) or UNDATED
         files.setdefault(window, {})[name] = (info.st_size, info.st_mtime_ns)
         folders.setdefault(window, set()).add(path.parent)
-    if list(files) == [UNDATED]:
-        files, folders = {ALL: files[UNDATED]}, {ALL: folders[UNDATED]}
+    if list(files) == [UNDATED]:  # taken as it is: nothing tells a log that is written now from one that was copied now
+        return [Window(ALL, files[UNDATED])]
     return [
         Window(window, files[window], _is_writing(files[window], folders[window], config.schedule, now))
         for window in sorted(files)

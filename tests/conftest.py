@@ -22,6 +22,18 @@ ROOT = Path(__file__).parents[1]
 os.environ.setdefault("DO_NOT_TRACK", "1")
 
 
+LONG = ("serving/test_page.py", "serving/test_schema.py", "publishing/test_reliability.py")
+"""Files of minutes, which `make test` leaves to `make test-all`."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave long tests to `make test-all`, saying so."""
+    if not os.environ.get("RECSYS_CL_TEST_ALL"):
+        for item in items:
+            if item.path.as_posix().endswith(LONG):
+                item.add_marker(pytest.mark.skip(reason="long: run by make test-all"))
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Callable[[str], Path]:
     """A function from a path inside the real data to the file; the test is skipped where it is missing."""

@@ -321,7 +321,7 @@ def test_export_writes_the_columns_that_are_promised(recsys: Command, store: Pat
 
 def test_releases_of_a_store_are_told_with_their_metrics(recsys: Command, store: Path, tiny_outcome: Outcome) -> None:
     (entry,) = ask(recsys, "releases", "--store", store)
-    assert set(entry) == {"release", "live", "created", "metrics"}
+    assert set(entry) == {"release", "live", "created", "metrics", "gate"}
     assert entry["live"] is True
     assert entry["metrics"]["ndcg@20"] == tiny_outcome.read("evaluation")["metrics"]["model"]["ndcg@20"]["value"]
     assert tiny_outcome.release in recsys("releases", "--store", store).stdout

@@ -23,6 +23,8 @@ DEFAULTS = Config().model_dump()
 KEYS = [(section, key) for section, values in DEFAULTS.items() for key in values]
 OTHER: dict[tuple[str, str], Any] = {
     ("ingest", "format"): "jsonl",
+    ("ingest", "window"): "2026-11-26T03",
+    ("contract", "on_change"): "stop",
     ("ingest", "delimiter"): ";",
     ("ingest", "time_unit"): "ms",
     ("ingest", "duplicates"): "pair",
@@ -104,7 +106,9 @@ def test_the_fingerprint_depends_on_every_setting_but_not_on_the_store(section: 
 
 
 def test_the_sections_are_those_that_are_promised() -> None:
-    promised = "ingest split sampling model loss training recipe evaluation index publishing export images"
+    promised = (
+        "ingest split sampling model loss training recipe evaluation index publishing export contract schedule images"
+    )
     assert list(Config.model_fields) == promised.split()
     assert Config().training.seed == 0
 

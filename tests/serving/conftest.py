@@ -142,10 +142,17 @@ def encode() -> Callable[..., str]:
 
 
 @pytest.fixture(scope="session")
-def browser(program: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A window of a real browser; see `browser.py`."""
+def open_browser(
+    program: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[], contextlib.AbstractContextManager[Any]]:
+    """with open_browser() as browser: a window of a real browser; see `browser.py`."""
     programs = program("chromium"), program("chromedriver")
-    with _load(Path(__file__).with_name("browser.py")).open_browser(
-        *programs, tmp_path_factory.mktemp("profile")
-    ) as opened:
+    module = _load(Path(__file__).with_name("browser.py"))
+    return lambda: module.open_browser(*programs, tmp_path_factory.mktemp("profile"))
+
+
+@pytest.fixture(scope="session")
+def browser(open_browser: Callable[[], contextlib.AbstractContextManager[Any]]) -> Iterator[Any]:
+    """A window that tests share."""
+    with open_browser() as opened:
         yield opened
