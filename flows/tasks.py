@@ -52,7 +52,6 @@ def can_pass_later(task: Task[..., Any], run: TaskRun, state: State[Any]) -> boo
     return False
 
 
-@task
 def find_due(config: Config) -> Agenda:
     """The windows that are due, once those that are being written are whole; see recsys_cl.windows."""
     agenda = await_windows(config, get_run_logger().info)
