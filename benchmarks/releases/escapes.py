@@ -274,6 +274,7 @@ def _look(work: Path, store: Path) -> _State:
                 content = str(path.readlink())
             else:
                 content = hash_file(path) if stat.S_ISREG(info.st_mode) else ""
-            times = (info.st_mtime_ns, info.st_ctime_ns) if path != work else ()
-            state[str(path)] = (info.st_mode, info.st_size, *times, content)
+            # The store comes and goes in `work` itself, whose size and times tell of that.
+            more = (info.st_size, info.st_mtime_ns, info.st_ctime_ns) if path != work else ()
+            state[str(path)] = (info.st_mode, *more, content)
     return state
