@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_cl.bags import Bags
+from recsys_cl.errors import StoreError
 from recsys_cl.evaluation.topk import Neighbors, search_exact
 from recsys_cl.index.structure import Index
 
@@ -76,7 +77,21 @@ def search_allowed(
     seen: Bags,
     allowed: NDArray[np.bool_] | None,
 ) -> Neighbors:
-    """Exact; where few are allowed, over a copy of those alone."""
+    """Exact; where few are allowed, over a copy of those alone. Raises StoreError where a vector is not finite, which
+    the seal of a release cannot know."""
+    try:
+        return _search_allowed(queries, vectors, k, seen, allowed)
+    except ValueError as error:
+        raise StoreError(f"this release cannot be searched: {error}", "finite numbers", "publish again") from error
+
+
+def _search_allowed(
+    queries: NDArray[np.float32],
+    vectors: NDArray[np.float32],
+    k: int,
+    seen: Bags,
+    allowed: NDArray[np.bool_] | None,
+) -> Neighbors:
     if allowed is None or _FEW * np.count_nonzero(allowed) > len(allowed):
         return search_exact(queries, vectors, k, seen, allowed=allowed)
     chosen = np.flatnonzero(allowed)

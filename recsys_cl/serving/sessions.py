@@ -39,15 +39,16 @@ class Session:
         options.log_severity_level = 4  # what it has to say is in our message
         options.add_session_config_entry("session.use_env_allocators", "1")
         try:  # from its bytes: weights in another file, which no release would have, are not found so
+            # Nothing to fall back to; it would try again all the same, and say so on standard output.
             self._session: Any = onnxruntime.InferenceSession(
-                path.read_bytes(), sess_options=options, providers=["CPUExecutionProvider"]
+                path.read_bytes(), sess_options=options, providers=["CPUExecutionProvider"], enable_fallback=0
             )
-        except Exception as error:  # onnxruntime raises a dozen classes without a common base
+            inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+            self.inputs, self.outputs = [node.name for node in inputs], [node.name for node in outputs]
+            self.shapes = [node.shape for node in inputs]
+        except Exception as error:  # onnxruntime raises a dozen classes without a common base; names may be no text
             raise SealError(path.name, f"onnxruntime cannot open it ({error})", "a whole ONNX file") from error
         self.name = path.name
-        self.inputs = [node.name for node in self._session.get_inputs()]
-        self.outputs = [node.name for node in self._session.get_outputs()]
-        self.shapes = [node.shape for node in self._session.get_inputs()]
 
     def run(
         self, given: Mapping[str, NDArray[np.generic]], outputs: Sequence[str] | None = None

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from recsys_cl.bags import Bags
 from recsys_cl.config import IndexConfig
+from recsys_cl.errors import StoreError
 from recsys_cl.evaluation.topk import Neighbors, search_exact
 from recsys_cl.index.build import build_index
 from recsys_cl.index.structure import Index
-from recsys_cl.serving.search import search_unseen
+from recsys_cl.serving.search import search_allowed, search_unseen
 
 
 class Weak(Index):
@@ -80,3 +81,13 @@ def test_somebody_who_has_seen_nearly_everything_gets_the_rest(kind: str) -> Non
     found = search_unseen(index, vectors, queries, 10, seen)
     np.testing.assert_array_equal(found.rows, search_exact(queries, vectors, 10, seen).rows)
     assert (found.rows >= 0).sum(axis=1).tolist() == [0, 3, 10]
+
+
+@pytest.mark.parametrize("where", ["queries", "candidates"])
+def test_vectors_that_are_not_finite_are_refused_with_a_message(where: str) -> None:
+    vectors, queries, seen = draw_world(20, 3, 0.3, 0)
+    (queries if where == "queries" else vectors)[1, 1] = np.nan
+    for allowed in (None, np.arange(20) < 2):
+        if allowed is None or where == "queries":
+            with pytest.raises(StoreError, match=f"this release cannot be searched: {where} hold 1 numbers"):
+                search_allowed(queries, vectors, 5, seen, allowed)

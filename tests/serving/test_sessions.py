@@ -61,6 +61,22 @@ def test_weights_in_another_file_are_not_read(tmp_path: Path, place: str, monkey
         Session(path)
 
 
+def test_a_broken_model_is_refused_without_a_word_on_standard_output(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    two = helper.make_tensor("two", TensorProto.FLOAT, [1], [2.0])
+    data = write(tmp_path / "m.onnx", [helper.make_node("Mul", ["x", "two"], ["y"])], [two]).read_bytes()
+    n_refused = 0
+    for place in range(len(data)):
+        (tmp_path / "m.onnx").write_bytes(data[:place] + b"\xff" + data[place + 1 :])
+        try:
+            Session(tmp_path / "m.onnx")
+        except SealError:
+            n_refused += 1
+    assert n_refused > 10
+    assert capfd.readouterr().out == ""
+
+
 def test_a_file_beyond_the_bound_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "m.onnx").write_bytes(bytes(11))
     monkeypatch.setattr(sessions, "MOST_FILE_BYTES", 10)
