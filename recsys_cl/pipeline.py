@@ -37,6 +37,7 @@ from recsys_cl.files import TEMPORARY, measure_folder, read_json, write_file, wr
 from recsys_cl.gating import Live, gather_facts, open_live, read_evaluated
 from recsys_cl.image_parts import SETTLED, read_image_parts
 from recsys_cl.index.build import build_index
+from recsys_cl.index.structure import Index
 from recsys_cl.interactions.attributes import read_items
 from recsys_cl.interactions.ingest import Ingested, ingest_log
 from recsys_cl.interactions.split import Split, align, check_audit, split_interactions
@@ -45,12 +46,12 @@ from recsys_cl.interrupts import hold_run
 from recsys_cl.progress import Progress, report_nothing
 from recsys_cl.publishing.gate import check_finite, check_gate
 from recsys_cl.publishing.manifest import GateResult
-from recsys_cl.publishing.parts import GIVEN_FILES, ReleaseParts
+from recsys_cl.publishing.parts import GIVEN_FILES, ImageParts, ReleaseParts
 from recsys_cl.publishing.receipts import clear_due
 from recsys_cl.publishing.release import ReleaseFacts, publish_release
 from recsys_cl.reporting import write_reports
 from recsys_cl.runs import Run
-from recsys_cl.settling import read_tables, settle
+from recsys_cl.settling import Settled, read_tables, settle
 
 
 @dataclass(frozen=True)
@@ -232,22 +233,7 @@ def _publish_beside(live: Live, run: Run, progress: Progress, force: str | None)
     if config.images.enabled:
         live_images = None if live.release is None else live.release.parts.images
         images, image_facts = read_image_parts(folder, config, settled.rotation, live_images)
-    here = ("evaluation.json", "report.html", "model_card.md")
-    parts = ReleaseParts(
-        catalog=Catalog.build(interactions.items, _read_frame(folder / "items.parquet")),
-        users=interactions.users,
-        item_vectors=settled.candidates,
-        bag_vectors=settled.bags,
-        user_vectors=settled.queries,
-        seen=interactions.to_bags(),
-        evaluated=read_evaluated(folder, interactions, split),
-        rotation=settled.rotation,
-        index=index,
-        files={name: (folder if name in here else folder / "published") / name for name in GIVEN_FILES}
-        | dict(settled.towers),
-        user_attributes=_join_users(interactions, folder / "users.parquet"),
-        images=images,
-    )
+    parts = _gather_parts(folder, interactions, split, settled, (index, images))
     progress("publish", 1, 3, "beside the live release; writing the report")
     evaluation = Evaluation.load(read_json(folder / "evaluation.json"))
     facts = gather_facts(run, parts, settled, (split, evaluation, live))
@@ -282,6 +268,33 @@ def _publish_beside(live: Live, run: Run, progress: Progress, force: str | None)
     write_json(folder / "release.json", {"release": release, "ann_recall": facts.ann_recall, "size_bytes": size})
     shutil.rmtree(folder / SETTLED, ignore_errors=True)
     progress("publish", 3, 3, release)
+
+
+def _gather_parts(
+    folder: Path,
+    interactions: Interactions,
+    split: Split,
+    settled: Settled,
+    more: tuple[Index, ImageParts | None],
+) -> ReleaseParts:
+    """The parts of a release; more: the index of the settled vectors, and the parts of the pictures."""
+    index, images = more
+    here = ("evaluation.json", "report.html", "model_card.md")
+    files = {name: (folder if name in here else folder / "published") / name for name in GIVEN_FILES}
+    return ReleaseParts(
+        catalog=Catalog.build(interactions.items, _read_frame(folder / "items.parquet")),
+        users=interactions.users,
+        item_vectors=settled.candidates,
+        bag_vectors=settled.bags,
+        user_vectors=settled.queries,
+        seen=interactions.to_bags(),
+        evaluated=read_evaluated(folder, interactions, split),
+        rotation=settled.rotation,
+        index=index,
+        files=files | dict(settled.towers),
+        user_attributes=_join_users(interactions, folder / "users.parquet"),
+        images=images,
+    )
 
 
 _SHOWN = {"candidates": "item vectors", "queries": "user vectors", "bags": "bag vectors"}

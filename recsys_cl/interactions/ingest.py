@@ -118,16 +118,15 @@ def ingest_log(
     if check_enough:
         _check_enough(assembled.interactions, work)
     notes = source.notes + _note_origin(former, current, fresh) + _note_rules(config, assembly.timed)
-    if items is not None and items.n_outside:
-        where = "their folder, images.root or else that of the items file"
-        notes.append(f"{items.n_outside} paths of pictures lead out of {where}; those are left out")
+    notes += _note_outside(items)
     report = _report(assembled, (parts, fresh), refused, notes, (items, users))
     frames = items.frame if items else None, users.frame if users else None
+    known = {part.key for part in former}
+    arrived = [part for part in parts if part.key not in known]
 
     def build_profiles(former_ids: Former | None) -> dict[str, Profile]:
+        """Of the whole, and of what has arrived where that is not all."""
         found = {WHOLE: profile_interactions(assembled.interactions, assembled.kinds, refused, former_ids)}
-        known = {part.key for part in former}
-        arrived = [part for part in parts if part.key not in known]
         if 0 < len(arrived) < len(parts):
             found[ARRIVED] = profile_parts(arrived, raw, rules, former_ids)
         return found
@@ -275,6 +274,13 @@ def _note_rules(config: IngestConfig, timed: bool) -> list[str]:
     if config.duplicates == "event":
         notes.append("without times a repeat cannot be told from the same thing done twice: repeats are kept")
     return notes
+
+
+def _note_outside(items: Attributes | None) -> list[str]:
+    if items is None or not items.n_outside:
+        return []
+    where = "their folder, images.root or else that of the items file"
+    return [f"{items.n_outside} paths of pictures lead out of {where}; those are left out"]
 
 
 def _list_some(names: Sequence[str]) -> str:
