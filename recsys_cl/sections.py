@@ -357,13 +357,16 @@ class PublishingConfig(Section):
     )
     compare_live: bool = Field(True, description="Gate: compare with the live release, as the settings below say.")
     live_confidence: Annotated[float, Field(gt=0, lt=1)] = Field(
-        0.99, description="Gate: coverage of the intervals of what users would lose beside the live release."
+        0.95,
+        description="Gate: chance that all intervals of what users would lose beside the live release hold together.",
     )
     most_loss: Share = Field(
         0.05, description="Gate: share of the live release's recall and NDCG that may be lost, beyond chance."
     )
     most_slice_loss: Share = Field(
-        0.2, description="Gate: the same for new items, tail items and light users, each by itself."
+        0.5,
+        description="Gate: the same for new items, tail items and light users, each by itself; another seed may choose "
+        "another recipe, which moves these most.",
     )
     least_coverage_kept: Share = Field(
         0.5, description="Gate: least share of the live release's coverage of the catalog."

@@ -26,7 +26,8 @@ from recsys_cl.interactions.split import Split
 
 EVERYONE = "everyone"
 _SLICES = ("new_items", "tail_items", "light_users")
-_N_RESAMPLES = 2000
+_METRICS = ("recall", "ndcg")
+_N_RESAMPLES = 4000  # a joint interval of eight leaves a dozen of them on either side
 _STREAM = 7  # of chance
 
 
@@ -79,7 +80,8 @@ def judge_beside(
     seed: int,
 ) -> Comparison | None:
     """Compare a candidate's fit, queries [n_users, dim] and candidates [n_items, dim] over the rows of split, with an
-    earlier one; how: k, confidence of the intervals, most users. None where there is nobody to be compared on."""
+    earlier one; how: k, confidence that all intervals together hold, most users. None where nobody can be compared.
+    """
     k, confidence, most_users = how
     shared = _find_shared(split, earlier, most_users, seed)
     if shared is None:
@@ -99,11 +101,11 @@ def judge_beside(
     slices = find_slices(judged, split.train)
     parts = {EVERYONE: Slice(np.arange(len(judged.users)), judged.targets)}
     parts |= {name: slices[name] for name in _SLICES if name in slices}
+    parts = {name: part for name, part in parts.items() if len(part.users)}
     rng = np.random.default_rng([seed, _STREAM, 1])
+    each = 1 - (1 - confidence) / (len(parts) * len(_METRICS))  # Bonferroni: all hold together
     changes = tuple(
-        change
-        for name, part in parts.items()
-        for change in _compare(name, part, (theirs.mapped, ours), (k, confidence), rng)
+        change for name, part in parts.items() for change in _compare(name, part, (theirs.mapped, ours), (k, each), rng)
     )
     return Comparison(len(judged.users), changes, (covered[0], covered[1]), (shares[0], shares[1]))
 
@@ -169,11 +171,9 @@ def _compare(
     how: tuple[int, float],
     rng: np.random.Generator,
 ) -> Iterator[Change]:
-    if not len(part.users):
-        return
     k, confidence = how
     before, after = (judge(rows[part.users], part.targets, (k,)) for rows in lists)
-    metrics = [f"{metric}@{k}" for metric in ("recall", "ndcg")]
+    metrics = [f"{metric}@{k}" for metric in _METRICS]
     differences = np.stack([after[metric] - before[metric] for metric in metrics], axis=1)
     found = resample_means(differences, _N_RESAMPLES, confidence, rng)
     for place, metric in enumerate(metrics):
