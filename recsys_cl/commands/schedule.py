@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from recsys_cl.errors import MissingExtraError
 from recsys_cl.options import MaybeStore
 
 
@@ -25,6 +27,8 @@ def schedule(
     With PREFECT_API_URL set, that server keeps the schedule. Images, exports and maintenance: python -m
     flows.deployments --help.
     """
+    if importlib.util.find_spec("prefect") is None:
+        raise MissingExtraError("flows", "prefect")
     more = [] if store is None else ["--store", str(store)]
     command = [sys.executable, "-m", "flows.deployments", str(config), "--cron", cron, *more]
     with subprocess.Popen(command) as child:
