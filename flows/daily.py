@@ -15,6 +15,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Failed
 
 from flows import tasks
+from flows.hooks import watch
 from recsys_cl.door import load_config, resume_or_start, run_app
 from recsys_cl.errors import RecsysError
 from recsys_cl.options import Force, MaybeStore
@@ -35,9 +36,7 @@ def run_daily(config: str, store: str | None = None, force: str | None = None) -
     try:
         for due in tasks.find_due(settings).due:
             with resume_or_start(bound(settings, due)) as run:
-                for stage in tasks.list_left(run):
-                    tasks.run_stage(stage, str(run.store), run.run_id, force)
-                tasks.show_metrics(str(run.store), run.run_id)
+                tasks.finish(run, tasks.list_left(run), force)
                 for what in settings.export.what:
                     tasks.export(what, str(run.store), settings.export.k)
                 tasks.record(str(run.store), run.run_id, due)
@@ -45,6 +44,9 @@ def run_daily(config: str, store: str | None = None, force: str | None = None) -
         return done
     except RecsysError as error:
         return Failed(message=str(error), data=error)  # raised on, Prefect would log it with a traceback
+
+
+watch(run_daily)
 
 
 @app.default

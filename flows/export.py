@@ -15,6 +15,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Failed
 
 from flows import tasks
+from flows.hooks import watch
 from recsys_cl.door import load_config, run_app
 from recsys_cl.errors import RecsysError
 from recsys_cl.options import MaybeStore
@@ -33,6 +34,9 @@ def run_export(config: str, store: str | None = None) -> list[str] | State[Any]:
         return [tasks.export(what, settings.publishing.store, settings.export.k) for what in settings.export.what]
     except RecsysError as error:
         return Failed(message=str(error), data=error)  # raised on, Prefect would log it with a traceback
+
+
+watch(run_export)
 
 
 @app.default

@@ -17,6 +17,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Failed
 
 from flows import tasks
+from flows.hooks import watch
 from recsys_cl.door import continue_published, load_config, run_app
 from recsys_cl.errors import RecsysError
 from recsys_cl.options import Force, MaybeStore
@@ -30,11 +31,13 @@ def run_images(config: str, store: str | None = None, force: str | None = None) 
     or why it failed."""
     try:
         with continue_published(Path(config), None if store is None else Path(store)) as run:
-            for stage in ("images", "publish"):
-                tasks.run_stage(stage, str(run.store), run.run_id, force)
+            tasks.finish(run, ("images", "publish"), force)
         return [(str(run.store), run.run_id)]
     except RecsysError as error:
         return Failed(message=str(error), data=error)  # raised on, Prefect would log it with a traceback
+
+
+watch(run_images)
 
 
 @app.default

@@ -15,6 +15,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Failed
 
 from flows import tasks
+from flows.hooks import watch
 from recsys_cl.door import load_config, run_app
 from recsys_cl.errors import RecsysError
 from recsys_cl.options import MaybeStore
@@ -39,6 +40,9 @@ def run_maintenance(config: str, store: str | None = None) -> list[str] | State[
         ]
     except RecsysError as error:
         return Failed(message=str(error), data=error)  # raised on, Prefect would log it with a traceback
+
+
+watch(run_maintenance)
 
 
 @app.default

@@ -7,32 +7,38 @@ not there, a refused gate and a damaged store stay what they are, however often 
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from prefect import get_run_logger, task
-from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.flows import Flow
 from prefect.settings import PREFECT_API_URL
+from prefect.task_engine import TaskRunTimeoutError
 from prefect.tasks import Task
+from prefect.transactions import Transaction, transaction
 
+from flows.hooks import take_over
+from flows.seen import ShownProgress, log_run, show_run
 from recsys_cl import pipeline
 from recsys_cl.compacting import compact_store
 from recsys_cl.config import Config
-from recsys_cl.errors import ConfigError, RecsysError, UnreachableError
-from recsys_cl.files import LEFTOVER_HOURS, read_json, remove_leftovers
+from recsys_cl.errors import ConfigError, RecsysError, StoreError, UnreachableError
+from recsys_cl.files import LEFTOVER_HOURS, remove_leftovers
 from recsys_cl.progress import LineProgress
 from recsys_cl.publishing.exported import FOLDER, record_export
-from recsys_cl.publishing.upkeep import check_store, prune_store
+from recsys_cl.publishing.store import find_current, find_releases, read_current
+from recsys_cl.publishing.upkeep import check_store, check_whole, prune_store, roll_back
 from recsys_cl.release_summary import describe_compacted, describe_damages
 from recsys_cl.runs import Run, open_run
 from recsys_cl.serving.export import export as run_export
 from recsys_cl.serving.export_jobs import Request, What
 from recsys_cl.serving.lookup import open_release
 from recsys_cl.serving.sinks import FileSink
-from recsys_cl.summary import build_metric_rows, describe_outcome
+from recsys_cl.summary import describe_outcome
 from recsys_cl.windows import Agenda, Due, await_windows, record_done
 
 _PASSING = frozenset(
@@ -45,6 +51,8 @@ def can_pass_later(task: Task[..., Any], run: TaskRun, state: State[Any]) -> boo
     del task, run
     try:
         state.result()
+    except TaskRunTimeoutError:  # it had its hours; the next flow goes on with it
+        return False
     except Exception as error:
         cause = error.__cause__ if isinstance(error, RecsysError) else error
         lost = isinstance(cause, (TimeoutError, ConnectionError))
@@ -78,16 +86,48 @@ def record(store: str, run_id: str, due: Due) -> None:
 @task(task_run_name="{stage}", retries=2, retry_delay_seconds=[10.0, 60.0], retry_condition_fn=can_pass_later)
 def run_stage(stage: str, store: str, run_id: str, force: str | None = None) -> None:
     """Run one stage of a run; see recsys_cl.pipeline."""
-    logger = get_run_logger()
     current = open_run(Path(store), run_id)
-    pipeline.run_stage(current, stage, force=force, progress=LineProgress(logger.info))
+    pipeline.run_stage(current, stage, force=force, progress=ShownProgress(log_run(current), run_id))
+
+
+@run_stage.on_rollback
+def take_back(published: Transaction) -> None:
+    """Make the release live again that was before, where the one that was published does not answer."""
+    store, before = Path(published.get("store")), published.get("before")
+    if before is not None and find_current(store) != before:
+        roll_back(store, before)
+
+
+@task(retries=2, retry_delay_seconds=[1.0, 10.0], retry_condition_fn=can_pass_later)
+def try_live(store: str) -> None:
+    """Ask the live release what a reader would, every file hashed. Raises SealError and StoreError."""
+    check_whole(find_releases(Path(store)) / read_current(Path(store)))
+    release = open_release(Path(store))
+    (item,) = release.parts.catalog.items.get_ids(np.zeros(1, np.int64))
+    answers = release.answer_similar(item, 1)
+    if len(answers) < min(1, release.n_items - 1):
+        raise StoreError(f"release {release.version} knows no neighbor of {item!r}", "one", "look at its report.html")
+
+
+def finish(run: Run, stages: Sequence[str], force: str | None) -> None:
+    """Do the stages of a run, at most `schedule.most_hours` each; a release that then does not answer is taken back,
+    and the one before is live again."""
+    take_over(run)
+    stage_task = run_stage.with_options(timeout_seconds=3600 * run.config.schedule.most_hours)
+    for stage in stages:
+        with transaction() as published:
+            published.set("store", str(run.store))
+            published.set("before", find_current(run.store))
+            stage_task(stage, str(run.store), run.run_id, force)
+            if stage == "publish":
+                try_live(str(run.store))
+    show(str(run.store), run.run_id)
 
 
 @task
-def show_metrics(store: str, run_id: str) -> None:
-    """Keep the metrics beside the baselines as a table that the Prefect page shows."""
-    rows = build_metric_rows(read_json(open_run(Path(store), run_id).folder / "evaluation.json"))
-    create_table_artifact(table=rows, key="metrics", description=f"Metrics of run {run_id}, beside its baselines")
+def show(store: str, run_id: str) -> None:
+    """Keep what came out where the Prefect page shows it; see flows.seen."""
+    show_run(open_run(Path(store), run_id))
 
 
 @task(task_run_name="export-{what}", retries=2, retry_delay_seconds=[10.0, 60.0], retry_condition_fn=can_pass_later)

@@ -20,9 +20,9 @@ from recsys_cl.contract_section import ContractConfig
 from recsys_cl.errors import ConfigError
 from recsys_cl.files import dump_json, expand_home, hash_text
 from recsys_cl.image_sections import ImagesConfig
+from recsys_cl.scheduled_sections import ExportConfig, NotifyConfig, ScheduleConfig
 from recsys_cl.sections import (
     EvaluationConfig,
-    ExportConfig,
     IndexConfig,
     IngestConfig,
     LossConfig,
@@ -30,7 +30,6 @@ from recsys_cl.sections import (
     PublishingConfig,
     RecipeConfig,
     SamplingConfig,
-    ScheduleConfig,
     Section,
     SplitConfig,
     TrainingConfig,
@@ -46,6 +45,7 @@ __all__ = [
     "IngestConfig",
     "LossConfig",
     "ModelConfig",
+    "NotifyConfig",
     "PublishingConfig",
     "RecipeConfig",
     "SamplingConfig",
@@ -77,6 +77,7 @@ class Config(Section):
     export: ExportConfig = ExportConfig()
     contract: ContractConfig = ContractConfig()
     schedule: ScheduleConfig = ScheduleConfig()
+    notify: NotifyConfig = NotifyConfig()
     images: ImagesConfig = ImagesConfig()
 
     @model_validator(mode="after")
@@ -91,9 +92,16 @@ class Config(Section):
             raise ValueError(f"loss.kind is {kind}, which looks at scores: there is no model.learn_temperature")
         return self
 
+    @model_validator(mode="after")
+    def _check_webhook(self) -> Self:
+        if self.notify.webhook and not re.match(r"https?://|\$\{\w+\}", self.notify.webhook):
+            raise ValueError("notify.webhook is neither a URL of http or https nor ${NAME} of the environment")
+        return self
+
     def dump(self) -> dict[str, Any]:
-        """The configuration as JSON values, the password of a database URL hidden."""
-        values: dict[str, Any] = self.model_dump(mode="json")
+        """What a run is told, as JSON values, the password of a database URL hidden. [notify] is left out: who is told
+        of a run is none of its settings, and the address of a webhook is a secret."""
+        values: dict[str, Any] = self.model_dump(mode="json", exclude={"notify"})
         for section, key in _PATHS:
             values[section][key] = hide_password(values[section][key])
         return values

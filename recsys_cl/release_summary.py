@@ -41,6 +41,19 @@ def describe_forgotten(found: dict[str, Any]) -> str:
     return "\n".join([*lines, f"receipt: {found['receipt']}"])
 
 
+def build_beside_rows(manifest: Manifest) -> list[dict[str, str]]:
+    """How a release stands beside the one that was live, on the users that both can judge: a row of differences with
+    their intervals, by metric; none where nobody could be judged."""
+    gate = manifest.gate
+    if manifest.drift is None or gate.beside is None or gate.beside["compared"] is None:
+        return []
+    changes = [change for change in gate.beside["compared"]["changes"] if change["part"] == "everyone"]
+    figures = {
+        c["metric"]: f"{c['candidate'] - c['earlier']:+.4f} [{c['low']:+.4f}, {c['high']:+.4f}]" for c in changes
+    }
+    return [{"": f"model − {manifest.drift.release}"} | figures]
+
+
 def describe_beside(manifest: Manifest) -> list[str]:
     """How a release stands beside the one that was live; no line for a first one."""
     gate, drift, lines = manifest.gate, manifest.drift, []

@@ -38,7 +38,7 @@ _FIRST_USE = {
     "index": "publish",
     "publishing": "publish",
 }
-# [export] and [schedule] are of no stage.
+# [export], [schedule] and [notify] are of no stage.
 _INGESTED_IMAGES = ("column", "root")  # settings of [images] by which the items file is read
 CLAIM = ".claim"
 _claimed: set[Path] = set()  # by this process

@@ -382,26 +382,3 @@ class PublishingConfig(Section):
     most_churn: Share = Field(
         0.9, description="Gate: share of the top 10 neighbors that may change for items that both have."
     )
-
-
-class ExportConfig(Section):
-    """Recommendations and neighbors for everyone."""
-
-    what: tuple[Literal["recommendations", "neighbors"], ...] = Field(
-        ("recommendations",), strict=False, description="What the daily flow exports into the store, under `exports`."
-    )
-    k: Count = Field(20, description="Rows for each user or item.")
-
-
-class ScheduleConfig(Section):
-    """When a scheduled run may begin with a window of the log, and what maintenance keeps."""
-
-    marker: str = Field("_SUCCESS", description="A folder that holds this file is written to no longer. Empty: none.")
-    quiet_minutes: Annotated[float, Field(ge=0)] = Field(
-        10.0, description="Without the marker, files that have not changed for so long are whole."
-    )
-    wait_minutes: Annotated[float, Field(ge=0)] = Field(
-        60.0, description="How long a scheduled run waits for a window that is being written, before it goes without."
-    )
-    keep_releases: Count = Field(7, description="Releases that maintenance keeps, the newest; the live one always.")
-    keep_runs: Count = Field(3, description="Runs that maintenance keeps, the newest, beside those of kept releases.")
