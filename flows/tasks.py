@@ -30,7 +30,7 @@ from recsys_cl.errors import ConfigError, RecsysError, StoreError, UnreachableEr
 from recsys_cl.files import LEFTOVER_HOURS, remove_leftovers
 from recsys_cl.progress import LineProgress
 from recsys_cl.publishing.exported import FOLDER, record_export
-from recsys_cl.publishing.store import find_current, find_releases, read_current
+from recsys_cl.publishing.store import RELEASES, find_current, find_releases, read_current
 from recsys_cl.publishing.upkeep import check_store, check_whole, prune_store, roll_back
 from recsys_cl.release_summary import describe_compacted, describe_damages
 from recsys_cl.runs import Run, open_run
@@ -117,11 +117,16 @@ def finish(run: Run, stages: Sequence[str], force: str | None) -> None:
     for stage in stages:
         with transaction() as published:
             published.set("store", str(run.store))
-            published.set("before", find_current(run.store))
+            published.set("before", _find_live(run.store))
             stage_task(stage, str(run.store), run.run_id, force)
             if stage == "publish":
                 try_live(str(run.store))
     show(str(run.store), run.run_id)
+
+
+def _find_live(store: Path) -> str | None:
+    """The name of the live release; None before the first one."""
+    return find_current(store) if (store / RELEASES).is_dir() else None
 
 
 @task
