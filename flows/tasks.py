@@ -7,6 +7,7 @@ not there, a refused gate and a damaged store stay what they are, however often 
 from __future__ import annotations
 
 import errno
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,10 @@ def record(store: str, run_id: str, due: Due) -> None:
 def run_stage(stage: str, store: str, run_id: str, force: str | None = None) -> None:
     """Run one stage of a run; see recsys_cl.pipeline."""
     current = open_run(Path(store), run_id)
-    pipeline.run_stage(current, stage, force=force, progress=ShownProgress(log_run(current), run_id))
+    say, began = log_run(current), time.monotonic()
+    say(f"stage={stage} begins")
+    pipeline.run_stage(current, stage, force=force, progress=ShownProgress(say, run_id))
+    say(f"stage={stage} is done, {time.monotonic() - began:.1f} s")
 
 
 @run_stage.on_rollback

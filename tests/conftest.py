@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 os.environ.setdefault("DO_NOT_TRACK", "1")
 
 
-LONG = ("serving/test_page.py", "serving/test_schema.py", "publishing/test_reliability.py")
+LONG = ("serving/test_page.py", "serving/test_schema.py", "publishing/test_reliability.py", "tests/test_scheduled.py")
 """Files of minutes, which `make test` leaves to `make test-all`."""
 
 

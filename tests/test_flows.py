@@ -34,11 +34,11 @@ from prefect.client.schemas.sorting import FlowRunSort
 
 code = run_app(app, sys.argv[1:])
 with get_client(sync_client=True) as client:
-    table = client.read_artifacts()[0]
+    shown = {one.key or one.description: one.data for one in client.read_artifacts()}
     flow = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=1)[0]
     tasks = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow.id])))
 tried = [(run.name, run.state_name, run.run_count) for run in tasks]
-print(json.dumps([code, table.key, json.loads(table.data), flow.state_name, flow.state.message, tried]))
+print(json.dumps([code, shown, flow.state_name, flow.state.message, tried]))
 """
 
 
@@ -69,6 +69,7 @@ def test_the_daily_flow_publishes_exports_and_prints_what_came_out(
     assert done.returncode == 0, done.stderr
     release = (store / "releases" / "CURRENT").read_text()
     assert f"release {release} is live" in done.stdout
+    assert re.search(r"run=\d{8}T\d{6}Z-[0-9a-f]{12} window=all \S", done.stderr)
     assert all(name in done.stdout for name in ("rows read 1,500", "model − popularity", "neighbors of", "next, try:"))
     n_items = read_json(store / "releases" / release / "manifest.json")["n_items"]
     exported = {path.name: pl.read_parquet(path) for path in (store / "exports").iterdir()}
@@ -78,7 +79,7 @@ def test_the_daily_flow_publishes_exports_and_prints_what_came_out(
     assert neighbors["release"].unique().to_list() == [release]
 
 
-def test_a_bad_log_fails_the_flow_in_one_line_and_the_metrics_of_the_good_one_are_kept_as_a_table(
+def test_a_bad_log_fails_the_flow_in_one_line_and_what_the_good_one_found_is_shown(
     daily: tuple[subprocess.CompletedProcess[str], Path], prefect_home: dict[str, str], tmp_path: Path
 ) -> None:
     (tmp_path / "log.csv").write_text("user_id,item_id,timestamp\nu1,i1,never\n")
@@ -88,7 +89,7 @@ def test_a_bad_log_fails_the_flow_in_one_line_and_the_metrics_of_the_good_one_ar
     assert "Traceback" not in done.stderr
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("recsys-cl: ")]
     assert "none of the 1 rows of the log is left (refused: 1 bad_time)" in line
-    code, key, table, state, message, tried = json.loads(done.stdout)
+    code, shown, state, message, tried = json.loads(done.stdout)
     assert code == 2
     assert not (tmp_path / "s" / "releases").exists()
     (refused,) = (tmp_path / "s").glob("runs/*/refused.parquet")
@@ -97,10 +98,14 @@ def test_a_bad_log_fails_the_flow_in_one_line_and_the_metrics_of_the_good_one_ar
     assert tried == [["ingest", "Failed", 1]]  # not again: a bad log stays one
     store = daily[1]
     (path,) = store.glob("runs/*/evaluation.json")
-    assert key == "metrics"
+    table = json.loads(shown["metrics"])
     figure = read_json(path)["metrics"]["model"]["ndcg@20"]["value"]
     assert [row[""] for row in table] == ["model", "popularity", "item-kNN", "model − popularity", "model − item-kNN"]
     assert table[0]["ndcg@20"].startswith(f"{figure:.4f} [")
+    assert json.loads(shown["refused"]) == [{"reason": "none", "rows": 0}]
+    release = (store / "releases" / "CURRENT").read_text()
+    assert f"[report of {release}]({(store / 'releases' / release / 'report.html').as_uri()})" in shown["report"]
+    assert shown[f"publish, run {path.parent.name}"] == 100.0
 
 
 def test_a_mistake_in_the_configuration_is_told_before_a_server_starts(
