@@ -22,7 +22,13 @@ ROOT = Path(__file__).parents[1]
 os.environ.setdefault("DO_NOT_TRACK", "1")
 
 
-LONG = ("serving/test_page.py", "serving/test_schema.py", "publishing/test_reliability.py", "tests/test_scheduled.py")
+LONG = (
+    "docker/test_containers.py",
+    "publishing/test_reliability.py",
+    "serving/test_page.py",
+    "serving/test_schema.py",
+    "tests/test_scheduled.py",
+)
 """Files of minutes, which `make test` leaves to `make test-all`."""
 
 
@@ -64,8 +70,8 @@ def program() -> Callable[[str], str]:
 
 
 @pytest.fixture(scope="session")
-def run_bound() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """run_bound(*arguments): Python in a child process whom permissions of files bind, even where the tests are root's.
+def bound_by_permissions() -> Callable[[], None] | None:
+    """What a child process does before it begins, so that permissions of files bind it even where the tests are root's.
 
     The child of root stays root, so that it reads what only root may, but is without the right to override permissions.
     """
@@ -75,10 +81,16 @@ def run_bound() -> Callable[..., subprocess.CompletedProcess[str]]:
             if ctypes.CDLL(None).prctl(24, capability, 0, 0, 0):  # PR_CAPBSET_DROP: gone at the next exec
                 raise OSError("the right to override permissions cannot be dropped")
 
+    return give_up_override if os.geteuid() == 0 else None
+
+
+@pytest.fixture(scope="session")
+def run_bound(bound_by_permissions: Callable[[], None] | None) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """run_bound(*arguments): Python in a child process whom permissions of files bind, root's, too."""
+
     def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, *map(str, arguments)]
-        drop = give_up_override if os.geteuid() == 0 else None
-        return subprocess.run(command, capture_output=True, text=True, timeout=120, preexec_fn=drop)
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, preexec_fn=bound_by_permissions)
 
     return run
 
