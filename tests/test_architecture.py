@@ -57,6 +57,7 @@ TOP = [
     "windows",
     "compacting",
     "settling",
+    "indexing",
     "library",
     "benchmark",
     "texts",

@@ -41,12 +41,15 @@ class Hnswlib:
         self._index.init_index(n, ef_construction=ef_construction, M=LINKS)
         self._index.add_items(vectors, num_threads=n_threads)
         self.mib = self._index.index_file_size() / 2**20
+        self._effort = 0
 
     def search(self, queries: NDArray[np.float32], k: int, effort: int, n_threads: int) -> NDArray[np.int64]:
         """Rows [m, k]."""
-        self._index.set_ef(effort)
+        if effort != self._effort:  # once for a turn
+            self._index.set_ef(effort)
+            self._effort = effort
         rows: NDArray[np.uint64] = self._index.knn_query(queries, k, num_threads=n_threads)[0]
-        return rows.astype(np.int64)
+        return rows.view(np.int64)
 
 
 class Usearch:
@@ -68,4 +71,4 @@ class Usearch:
         if len(queries) == 1:
             queries = queries[0]
         rows: NDArray[np.uint64] = self._index.search(queries, k, threads=n_threads).keys
-        return rows.reshape(-1, k).astype(np.int64)
+        return rows.reshape(-1, k).view(np.int64)
