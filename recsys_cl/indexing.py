@@ -1,5 +1,5 @@
 """The index of a release: comes in settled vectors and the evaluated fit, goes out an index tuned for those who ask,
-which knows what it costs in recall against held-out interactions."""
+which knows what it costs in recall against held-out interactions; or the same one again, from what was recorded."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from recsys_cl.evaluation.metrics import judge
 from recsys_cl.evaluation.targets import choose_judged
 from recsys_cl.evaluation.topk import search_exact
 from recsys_cl.index.build import build_index
-from recsys_cl.index.structure import HeldOut, Index
+from recsys_cl.index.structure import HeldOut, Index, IndexFacts
 from recsys_cl.index.tune import build_tuned
 from recsys_cl.interactions.split import Split
 from recsys_cl.serving.search import search_unseen
@@ -46,12 +46,21 @@ def list_asking(settled: Settled, seed: int) -> Sequence[NDArray[np.float32]]:
     return settled.queries, settled.open_tower().encode_items(drawn, settled.bags, dim - 1)
 
 
+def repeat_index(facts: IndexFacts, vectors: NDArray[np.float32], config: IndexConfig) -> Index:
+    """An index of the recorded kind and parameters over vectors [n, dim], without tuning; over the vectors that it was
+    recorded for, and by the same `config`, the same one bit for bit."""
+    layout = {"kind": facts.kind, "n_lists": facts.parameters.get("n_lists", 0)}
+    built, own = build_index(vectors, config.model_copy(update=layout))
+    parameters = facts.parameters | {name: own.parameters[name] for name in ("n_lists",) if name in own.parameters}
+    return built if own.kind == "flat" else Index(built.structure, replace(own, parameters=parameters))
+
+
 def _judge_held_out(index: Index, evaluated: tuple[Path, Split], config: Config) -> HeldOut:
     folder, split = evaluated
     judged = choose_judged(split.train, split.test, _MOST_USERS, np.random.default_rng([config.training.seed, _STREAM]))
     users, items = read_fit(folder)
     queries, candidates = users[judged.users], items[judged.items]
-    same = _repeat(index, candidates, config.index)
+    same = repeat_index(index.facts, candidates, config.index)
     k = min(_K, len(candidates))
     lists = (
         search_exact(queries, candidates, k, judged.seen).rows,
@@ -59,12 +68,3 @@ def _judge_held_out(index: Index, evaluated: tuple[Path, Split], config: Config)
     )
     exact, found = (float(judge(rows, judged.targets, (k,))[f"recall@{k}"].mean()) for rows in lists)
     return HeldOut(k, len(judged.users), exact, found)
-
-
-def _repeat(index: Index, vectors: NDArray[np.float32], config: IndexConfig) -> Index:
-    """Another index of the same kind and parameters, over vectors [n, dim]."""
-    known = index.facts.parameters
-    layout = {"kind": index.facts.kind, "n_lists": known.get("n_lists", 0)}
-    built, facts = build_index(vectors, config.model_copy(update=layout))
-    parameters = {name: facts.parameters[name] if name == "n_lists" else value for name, value in known.items()}
-    return built if facts.kind == "flat" else Index(built.structure, replace(facts, parameters=parameters))

@@ -64,7 +64,7 @@ def test_a_disk_that_refuses_the_last_bytes_is_an_error(tmp_path: Path, kind: st
     assert not path.exists()
 
 
-@pytest.mark.parametrize("kind", ["flat", "hnsw", "ivfpq"])
+@pytest.mark.parametrize("kind", ["flat", "ivf", "hnsw", "ivfpq"])
 def test_a_hostile_header_exhausts_no_memory(tmp_path: Path, kind: str) -> None:
     n = 10_000 if kind == "ivfpq" else 500
     vectors = np.random.default_rng(0).normal(size=(n, 8)).astype(np.float32)
