@@ -105,7 +105,7 @@ def _compare(split: str, release: Release, k: int, rounds: int, folder: Path) ->
         Contender("export to Parquet, exact", _export(release, Request("recommendations", k), folder)),
     ]
     recalls: dict[str, float] = {}
-    for kind in ("hnsw", "ivfpq"):
+    for kind in ("ivf", "hnsw", "ivfpq"):
         index, _ = build_index(items, IndexConfig(kind=kind))
         indexed = replace(release, parts=replace(parts, index=index))
         request = Request("recommendations", k, approximate=True)

@@ -27,7 +27,7 @@ from benchmarks.releases.readers import read_while_publishing
 from benchmarks.releases.server import load_small
 from recsys_cl.publishing.release import publish_release
 
-KINDS = {"flat": 60, "hnsw": 60, "ivfpq": 10_000}
+KINDS = {"flat": 60, "ivf": 60, "hnsw": 60, "ivfpq": 10_000}
 """Kinds of index with how many items they are made of, for hostile releases."""
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from recsys_cl.config import Config
 from recsys_cl.errors import InputError, RefusedError
 from recsys_cl.files import TEMPORARY, expand_home
-from recsys_cl.index.build import choose_kind
+from recsys_cl.index.build import choose_kind, count_bytes
 from recsys_cl.interactions.survey import Survey, survey_log
 from recsys_cl.machine import measure_free_disk, measure_free_memory
 from recsys_cl.progress import Progress, report_nothing
@@ -214,8 +214,7 @@ def _add_disk(survey: Survey, config: Config) -> int:
     interactions = 16 * survey.n_events + 8 * users + ids
     vectors, bags = 4 * dim * (users + items), 4 * (dim - 1) * items
     towers = 4 * _count_tower_floats(survey, config)
-    kind = choose_kind(items, dim, config.index)
-    index = items * {"flat": 4 * dim, "hnsw": 4 * dim + 8 * config.index.hnsw_links, "ivfpq": dim}[kind]
+    index = count_bytes(choose_kind(items, dim, config.index), items, dim, config.index)
     run = interactions + 2 * vectors + bags + towers
     release = 2 * vectors + bags + towers + index + 5 * survey.n_pairs + ids
     files = [expand_home(name) for name in (config.ingest.items, config.ingest.users) if name]

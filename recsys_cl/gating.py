@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from recsys_cl.bags import Bags
-from recsys_cl.embeddings import EmbeddingTable
 from recsys_cl.errors import StoreError
 from recsys_cl.evaluation.beside import EarlierFit, judge_beside
 from recsys_cl.evaluation.evaluate import Evaluation
 from recsys_cl.evaluation.ordering import measure_train_auc
 from recsys_cl.ids import IdMap
 from recsys_cl.index.recall import measure_ann_recall
+from recsys_cl.indexing import list_asking
 from recsys_cl.interactions.split import Split
 from recsys_cl.interactions.table import Interactions
 from recsys_cl.publishing.gate import Beside, Gain, GateFacts, check_finite, measure_vectors
@@ -22,10 +22,9 @@ from recsys_cl.publishing.parts import EvaluatedFit, ReleaseParts
 from recsys_cl.publishing.store import find_current, find_releases
 from recsys_cl.runs import Run
 from recsys_cl.serving.lookup import Release, open_release
-from recsys_cl.settling import Settled
+from recsys_cl.settling import Settled, read_fit
 
 GATE_K = 20
-_N_JUDGED_QUERIES = 1_000  # items whose neighbors are asked for, to judge the index
 _STREAM = 9  # of chance
 
 
@@ -60,7 +59,7 @@ def read_evaluated(folder: Path, interactions: Interactions, split: Split) -> Ev
         _find_all(split.train.users, interactions.users),
         _find_all(split.train.items, interactions.items),
     )
-    queries, candidates = _read_fit(folder)
+    queries, candidates = read_fit(folder / "evaluated")
     check_finite({"evaluated user vectors": queries, "evaluated item vectors": candidates})
     seen, trained = interactions.to_bags(), split.train.to_bags()
     n_items = split.train.n_items
@@ -91,7 +90,7 @@ def gather_facts(
     alone = None if beside is not None else live.trouble or "publishing.compare_live is off"
     rng = _draw(seed)
     aucs = (
-        measure_train_auc(*_read_fit(run.folder), split.train.to_bags(), rng),
+        measure_train_auc(*read_fit(run.folder / "evaluated"), split.train.to_bags(), rng),
         measure_train_auc(parts.user_vectors, parts.item_vectors, parts.seen, rng),
     )
     return GateFacts(health, ann_recall, _judge_gain(evaluation), aucs, beside, alone)
@@ -114,7 +113,7 @@ def _judge_beside(run: Run, parts: ReleaseParts, settled: Settled, split: Split,
     )
     k = max((k for k in config.evaluation.ks if k <= GATE_K), default=min(config.evaluation.ks))
     how = (k, config.publishing.live_confidence, config.evaluation.most_users)
-    compared = judge_beside(_read_fit(run.folder), split, earlier, how, config.training.seed)
+    compared = judge_beside(read_fit(run.folder / "evaluated"), split, earlier, how, config.training.seed)
     kept = parts.catalog.items.find_rows(theirs.catalog.items.to_series()) >= 0
     tables = {"item vectors": theirs.item_vectors, "user vectors": theirs.user_vectors}
     health = {name: measure_vectors(vectors, live.manifest.popularity_dim) for name, vectors in tables.items()}
@@ -128,10 +127,8 @@ def _draw(seed: int) -> np.random.Generator:
 
 def _judge_index(parts: ReleaseParts, settled: Settled, seed: int) -> float:
     """ann_recall@10, the lower of two: for users, and for items that ask for their neighbors as in lookup."""
-    dim = parts.item_vectors.shape[1]
-    drawn = np.random.default_rng(seed).permutation(len(parts.bag_vectors))[:_N_JUDGED_QUERIES]
-    asked = (parts.user_vectors, settled.open_tower().encode_items(drawn, parts.bag_vectors, dim - 1))
-    return min(measure_ann_recall(parts.index, parts.item_vectors, queries, seed=seed) for queries in asked)
+    asking = list_asking(settled, seed)
+    return min(measure_ann_recall(parts.index, parts.item_vectors, queries, seed=seed) for queries in asking)
 
 
 def _judge_gain(evaluation: Evaluation) -> Gain:
@@ -143,16 +140,6 @@ def _judge_gain(evaluation: Evaluation) -> Gain:
     low, high = difference["low"], difference["high"]
     assert None not in (model, popularity, low, high), "means over users have intervals"
     return Gain(metric, float(model), float(popularity), float(low), float(high), evaluation.n_users)  # type: ignore[arg-type]
-
-
-def _read_fit(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Queries and candidates of a run's evaluated fit."""
-    names = (("queries", "query"), ("candidates", "candidate"))
-    queries, candidates = (
-        EmbeddingTable.read(folder / "evaluated" / f"{name}.npy", kind).vectors  # type: ignore[arg-type]
-        for name, kind in names
-    )
-    return queries, candidates
 
 
 def _find_all(known: IdMap, wanted: IdMap) -> np.ndarray:

@@ -11,7 +11,7 @@ from recsys_cl.embeddings import EmbeddingTable
 from recsys_cl.evaluation.drift import Rotation, find_rotation, rotate, widen_rotation
 from recsys_cl.files import read_json
 from recsys_cl.ids import IdMap
-from recsys_cl.index.build import build_index
+from recsys_cl.index.tune import build_tuned
 from recsys_cl.publishing.folding import fold_matrices
 from recsys_cl.publishing.manifest import ImageFacts
 from recsys_cl.publishing.parts import IMAGE_ENCODER, IMAGE_MODEL, IMAGE_RESULT, IMAGE_SHEET, ImageParts
@@ -33,7 +33,7 @@ def read_image_parts(
     if live is not None:
         rotation = find_rotation(items, tables["vectors"], live.items, live.vectors, dim - 1)
     rotated = rotate(tables["vectors"], rotation), rotate(tables["queries"], rotation)
-    index, index_facts = build_index(rotated[0], config.index)
+    index = build_tuned(rotated[0], [rotated[1]], config.index, config.training.seed)
     encoder = folder / SETTLED / IMAGE_ENCODER
     fold_matrices(made / IMAGE_ENCODER, encoder, {"query": widen_rotation(rotation, dim), "place": place_rotation})
     names = [IMAGE_RESULT, IMAGE_SHEET] + ([IMAGE_MODEL] if images.encoder == "onnx" else [])
@@ -54,6 +54,6 @@ def read_image_parts(
         place_length=length,
         mean=images.onnx_mean if frozen else (),
         std=images.onnx_std if frozen else (),
-        index=index_facts,
+        index=index.facts,
     )
     return parts, facts

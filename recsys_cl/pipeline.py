@@ -29,15 +29,14 @@ import pyarrow as pa
 from recsys_cl.catalog import Catalog, join_attributes
 from recsys_cl.comparing import PER_USER
 from recsys_cl.contract import judge_ingested
-from recsys_cl.embeddings import EmbeddingTable
 from recsys_cl.errors import ConfigError, MovedError, StoreError
 from recsys_cl.evaluation.evaluate import Evaluation, evaluate
 from recsys_cl.evaluation.targets import check_judged
 from recsys_cl.files import TEMPORARY, measure_folder, read_json, write_file, write_json
 from recsys_cl.gating import Live, gather_facts, open_live, read_evaluated
 from recsys_cl.image_parts import SETTLED, read_image_parts
-from recsys_cl.index.build import build_index
 from recsys_cl.index.structure import Index
+from recsys_cl.indexing import index_items
 from recsys_cl.interactions.attributes import read_items
 from recsys_cl.interactions.ingest import Ingested, ingest_log
 from recsys_cl.interactions.split import Split, align, check_audit, split_interactions
@@ -46,12 +45,12 @@ from recsys_cl.interrupts import hold_run
 from recsys_cl.progress import Progress, report_nothing
 from recsys_cl.publishing.gate import check_finite, check_gate
 from recsys_cl.publishing.manifest import GateResult
-from recsys_cl.publishing.parts import GIVEN_FILES, ImageParts, ReleaseParts
+from recsys_cl.publishing.parts import GIVEN_FILES, EvaluatedFit, ImageParts, ReleaseParts
 from recsys_cl.publishing.receipts import clear_due
 from recsys_cl.publishing.release import ReleaseFacts, publish_release
 from recsys_cl.reporting import write_reports
 from recsys_cl.runs import Run
-from recsys_cl.settling import Settled, read_tables, settle
+from recsys_cl.settling import Settled, read_fit, read_tables, settle
 
 
 @dataclass(frozen=True)
@@ -189,10 +188,8 @@ def _train(run: Run, progress: Progress) -> None:
 
 def _evaluate(run: Run, progress: Progress) -> None:
     split = _split(run, Interactions.read(run.folder / "interactions"))
-    queries = EmbeddingTable.read(run.folder / "evaluated" / "queries.npy", "query").vectors
-    candidates = EmbeddingTable.read(run.folder / "evaluated" / "candidates.npy", "candidate").vectors
     config, seed = run.config.evaluation, run.config.training.seed
-    found = evaluate(queries, candidates, split.train, split.test, config, seed, progress)
+    found = evaluate(*read_fit(run.folder / "evaluated"), split.train, split.test, config, seed, progress)
     assert found.per_user is not None, "an evaluation that was just made has its users"
     with write_file(run.folder / PER_USER) as temporary:
         found.per_user.write_parquet(temporary)
@@ -228,12 +225,13 @@ def _publish_beside(live: Live, run: Run, progress: Progress, force: str | None)
     split = _split(run, interactions)
     progress("publish", 0, 3, "rotating onto the live release, and building the index")
     settled = settle(folder / "published", folder / SETTLED, interactions.items, live.release, config.training.seed)
-    index, _ = build_index(settled.candidates, config.index)
+    evaluated = read_evaluated(folder, interactions, split)
+    index = index_items(settled, (folder / "evaluated", split), config)
     images, image_facts = None, None
     if config.images.enabled:
         live_images = None if live.release is None else live.release.parts.images
         images, image_facts = read_image_parts(folder, config, settled.rotation, live_images)
-    parts = _gather_parts(folder, interactions, split, settled, (index, images))
+    parts = _gather_parts(folder, interactions, (evaluated, settled), (index, images))
     progress("publish", 1, 3, "beside the live release; writing the report")
     evaluation = Evaluation.load(read_json(folder / "evaluation.json"))
     facts = gather_facts(run, parts, settled, (split, evaluation, live))
@@ -273,12 +271,11 @@ def _publish_beside(live: Live, run: Run, progress: Progress, force: str | None)
 def _gather_parts(
     folder: Path,
     interactions: Interactions,
-    split: Split,
-    settled: Settled,
+    fits: tuple[EvaluatedFit, Settled],
     more: tuple[Index, ImageParts | None],
 ) -> ReleaseParts:
     """The parts of a release; more: the index of the settled vectors, and the parts of the pictures."""
-    index, images = more
+    (evaluated, settled), (index, images) = fits, more
     here = ("evaluation.json", "report.html", "model_card.md")
     files = {name: (folder if name in here else folder / "published") / name for name in GIVEN_FILES}
     return ReleaseParts(
@@ -288,7 +285,7 @@ def _gather_parts(
         bag_vectors=settled.bags,
         user_vectors=settled.queries,
         seen=interactions.to_bags(),
-        evaluated=read_evaluated(folder, interactions, split),
+        evaluated=evaluated,
         rotation=settled.rotation,
         index=index,
         files=files | dict(settled.towers),

@@ -1,5 +1,5 @@
-"""Rebuilding: comes in a release, goes out whether its recorded configuration and data give the same vectors again, bit
-for bit; or what has changed since.
+"""Rebuilding: comes in a release, goes out whether its recorded configuration and data give the same vectors and index
+again, bit for bit; or what has changed since.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from recsys_cl.config import Config, build_config
+from recsys_cl.config import Config, IndexConfig, build_config
 from recsys_cl.errors import StoreError
 from recsys_cl.evaluation.drift import Rotation, rotate
-from recsys_cl.files import LEFTOVER_HOURS, TEMPORARY, read_json, remove_leftovers
+from recsys_cl.files import LEFTOVER_HOURS, TEMPORARY, hash_file, read_json, remove_leftovers
+from recsys_cl.indexing import repeat_index
 from recsys_cl.pipeline import run_stage
 from recsys_cl.progress import Progress, report_nothing
 from recsys_cl.publishing.manifest import Manifest
+from recsys_cl.publishing.parts import IMAGE_INDEX, INDEX
 from recsys_cl.publishing.seal import read_manifest
 from recsys_cl.publishing.store import find_release
 from recsys_cl.publishing.upkeep import check_whole
@@ -33,7 +35,7 @@ _PICTURES = {"image_embeddings": "vectors", "image_queries": "queries", "image_p
 @dataclass(frozen=True)
 class Rebuilt:
     """changed: inputs that are no longer those of the release, in words; where there are any, nothing was trained.
-    differing: arrays that came out otherwise."""
+    differing: arrays that came out otherwise; where there are none, indexes."""
 
     release: str
     changed: list[str]
@@ -41,7 +43,7 @@ class Rebuilt:
 
     @property
     def same(self) -> bool:
-        """Whether every vector came out as it is in the release."""
+        """Whether every vector, and every index, came out as it is in the release."""
         return not self.changed and not self.differing
 
     def dump(self) -> dict[str, Any]:
@@ -96,7 +98,18 @@ def _rebuild(store: Path, folder: Path, manifest: Manifest, config: Config, work
         turned = np.load(folder / "image_rotation.npy", allow_pickle=False)
         rotations |= dict.fromkeys(("image_embeddings", "image_queries"), turned)
     differing = [name for name, path in pairs.items() if not _are_same(folder, name, path, rotations.get(name))]
-    return Rebuilt(folder.name, [], differing)
+    return Rebuilt(folder.name, [], differing or _list_differing_indexes(folder, manifest, config.index, work))
+
+
+def _list_differing_indexes(folder: Path, manifest: Manifest, config: IndexConfig, work: Path) -> list[str]:
+    """Files of indexes that are others when they are built anew, of the recorded kind and parameters."""
+    indexes = {INDEX: (manifest.index, "item_embeddings")}
+    if manifest.images is not None:
+        indexes[IMAGE_INDEX] = (manifest.images.index, "image_embeddings")
+    for name, (facts, table) in indexes.items():
+        vectors = np.load(folder / f"{table}.npy", mmap_mode="r", allow_pickle=False)
+        repeat_index(facts, vectors, config).write(work / name)
+    return [name for name in indexes if hash_file(work / name) != manifest.files[name].sha256]
 
 
 def _are_same(folder: Path, name: str, path: Path, rotation: Rotation | None) -> bool:

@@ -97,7 +97,7 @@ def describe_rebuilt(found: dict[str, Any]) -> str:
         return "\n".join([head, *(f"  {line}" for line in found["changed"])])
     if found["differing"]:
         return f"release {found['release']} came out otherwise: {', '.join(found['differing'])}"
-    return f"release {found['release']}: the same vectors, bit for bit"
+    return f"release {found['release']}: the same vectors and index, bit for bit"
 
 
 def describe_diff(found: dict[str, Any]) -> str:

@@ -325,15 +325,19 @@ class EvaluationConfig(Section):
 class IndexConfig(Section):
     """The FAISS index over the item embeddings."""
 
-    kind: Literal["auto", "flat", "hnsw", "ivfpq"] = Field(
-        "auto", description="auto: flat below `exact_below` items, hnsw above, ivfpq where memory forbids hnsw."
+    kind: Literal["auto", "flat", "ivf", "hnsw", "ivfpq"] = Field(
+        "auto", description="auto: flat below `exact_below` items, ivf above, ivfpq where memory forbids ivf."
     )
-    exact_below: Count = Field(50_000, description="Catalogs smaller than this are searched exactly (auto).")
+    exact_below: Count = Field(5_000, description="Catalogs smaller than this are searched exactly (auto).")
     most_mib: Count = Field(4096, description="MiB that the index may take before ivfpq is chosen (auto).")
+    wanted_ann_recall: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.99, description="Share of the exact top 10 that the index is to find, at the least cost."
+    )
+    n_lists: int = Field(0, ge=0, description="Lists that items are put into (ivf, ivfpq); 0: chosen by their number.")
+    n_probe: int = Field(0, ge=0, description="Lists looked at to answer a query (ivf, ivfpq); 0: tuned.")
     hnsw_links: int = Field(32, ge=4, le=128, description="Links of an item in the hnsw graph.")
     ef_construction: Count = Field(200, description="Candidates looked at to link an item (hnsw).")
-    ef_search: Count = Field(128, description="Candidates looked at to answer a query (hnsw).")
-    n_probe: Count = Field(32, description="Lists looked at to answer a query (ivfpq).")
+    ef_search: int = Field(0, ge=0, description="Candidates looked at to answer a query (hnsw); 0: tuned.")
 
 
 class PublishingConfig(Section):

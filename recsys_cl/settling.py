@@ -51,6 +51,12 @@ def read_tables(folder: Path) -> dict[str, NDArray[np.float32]]:
     return {name: EmbeddingTable.read(folder / f"{name}.npy", "query").vectors for name in TABLES}
 
 
+def read_fit(folder: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Queries and candidates of an evaluated fit."""
+    queries = EmbeddingTable.read(folder / "queries.npy", "query").vectors
+    return queries, EmbeddingTable.read(folder / "candidates.npy", "candidate").vectors
+
+
 def settle(published: Path, work: Path, items: IdMap, live: Release | None, seed: int) -> Settled:
     """Rotate the fit in the folder `published`, of these items, onto the live release; towers are written into `work`.
 

@@ -59,6 +59,7 @@ TOP = [
     "notifying",
     "compacting",
     "settling",
+    "indexing",
     "library",
     "benchmark",
     "texts",

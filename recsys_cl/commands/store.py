@@ -124,11 +124,11 @@ def rebuild(
     store: Store = Path("data"),
     as_json: Json = False,
 ) -> None:
-    """Train anew as a release records it, and say whether every vector is the same, bit for bit, or what has changed.
+    """Train anew as a release records, and say whether each vector and index is the same, bit for bit, or what changed.
 
     Example: `recsys-cl rebuild 20260301T101500Z-0123456789ab --store data`
 
-    Nothing is published. Exit code 1 where the vectors are not the same.
+    Nothing is published. Exit code 1 where they are not the same.
     """
     from recsys_cl.progress import show_progress
     from recsys_cl.rebuilding import rebuild as rebuild_release

@@ -38,6 +38,7 @@ from recsys_cl.evaluation.report_data import (
     show_interval,
     show_number,
 )
+from recsys_cl.evaluation.report_index import render_index
 
 _CHARTED = ("recall", "ndcg", "mrr", "hit_rate")
 
@@ -201,10 +202,7 @@ def _render_vectors(data: ReportData) -> str:
                 "soft",
             ),
         ]
-    if data.index:
-        flat = {name: value for name, value in data.index.items() if name != "parameters"}
-        shown = {say(name): show_number(value) for name, value in (flat | data.index.get("parameters", {})).items()}
-        parts += ["<h3>Index</h3>", pairs_table(shown)]
+    parts += render_index(data.index)
     return section("Vectors and index", *parts)
 
 

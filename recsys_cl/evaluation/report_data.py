@@ -33,9 +33,10 @@ class ReportData:
     name: of the run or release. facts: what identifies it, label -> text. ingest: `IngestReport.dump()`. audit: lines
     for people (`Audit.describe()`). choice: what was chosen, and why. evaluation: `Evaluation.dump()`.
     training: `{"epoch", "loss", "recall"?}` an epoch. popularity: the number of users of each item, in any order.
-    health: name of a table of vectors -> `measure_health`. index: kind, n_items, dim, parameters, ann_recall; any
-    other figure is shown under its name. gate: the reasons against a release. beside: what it was compared with, as in
-    a manifest's `gate.beside`, with `drift`; or `alone`, why it was not. settings: `Config.dump()`.
+    health: name of a table of vectors -> `measure_health`. index: kind, n_items, dim, parameters, ann_recall, and
+    trade_off and held_out as in `IndexFacts`; any other figure is shown under its name. gate: the reasons against a
+    release. beside: what it was compared with, as in a manifest's `gate.beside`, with `drift`; or `alone`, why it was
+    not. settings: `Config.dump()`.
     images: what the stage of pictures found, and `sheet`, a `data:image/…;base64,…` URI.
     """
 
@@ -127,6 +128,13 @@ _WORDS = {
     "n_items": "items",
     "ann_recall": "share of the exact top 10 that it finds",
     "flat": "exact search",
+    "ivf": "inverted lists",
+    "n_lists": "lists that items are put into",
+    "n_probe": "lists looked at for a query",
+    "links": "links of an item",
+    "ef_construction": "candidates looked at to link an item",
+    "ef_search": "candidates looked at for a query",
+    "n_codes": "codes of a vector",
     "hnsw": "HNSW graph",
     "ivfpq": "IVF-PQ with refinement",
 }

@@ -6,8 +6,11 @@ be exchanged. A file is mapped, not read: opening costs milliseconds, memory onl
 
 from __future__ import annotations
 
+import math
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
+from operator import gt
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,22 +22,56 @@ from recsys_cl.errors import InputError, StoreError
 from recsys_cl.evaluation.topk import Neighbors
 from recsys_cl.files import write_file
 
-Kind = Literal["flat", "hnsw", "ivfpq"]
+Kind = Literal["flat", "ivf", "hnsw", "ivfpq"]
 
-REFINE_FACTOR = 10  # ivfpq: coarse answers that are scored again with half-precision vectors, for each one wanted
+_REFINED = 10  # ivfpq: coarse answers that are scored again in half precision for each one wanted, until tuned
+_TUNED_K = 10  # answers for which the lists to look at were chosen
+_MOST_PARAMETERS = 256  # kept, of as many different k
 _WRITE_BYTES = 1 << 20
-_NEEDED: dict[Kind, tuple[str, ...]] = {"flat": (), "hnsw": ("ef_search",), "ivfpq": ("n_lists", "n_probe")}
+_NEEDED: dict[Kind, tuple[str, ...]] = {"flat": (), "hnsw": ("ef_search",)}
+_NEEDED |= dict.fromkeys(("ivf", "ivfpq"), ("n_lists", "n_probe"))
 _limit_lock = threading.Lock()  # FAISS keeps its limit for the whole process
 
 
 @dataclass(frozen=True)
+class Trial:
+    """One setting that was tried. ann_recall: @10, the lowest over those who ask. n_compared: vectors compared with a
+    query, on average: the cost by which settings are chosen, for it is the same whenever it is counted. microseconds: a
+    query took when it was tried, among many, for information. mib: of the index in memory. reached: whether it finds
+    the wanted share, by more than chance."""
+
+    kind: Kind
+    parameters: dict[str, int]
+    ann_recall: float
+    n_compared: float
+    microseconds: float = field(compare=False)
+    mib: float
+    reached: bool
+    chosen: bool = False
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """recall@k against held-out interactions of n_users: by exact search, and by an index built in the same way."""
+
+    k: int
+    n_users: int
+    exact: float
+    index: float
+
+
+@dataclass(frozen=True)
 class IndexFacts:
-    """What a manifest says of an index. parameters: those of its kind, as built (`ef_search`, `n_lists`, …)."""
+    """What a manifest says of an index. parameters: those of its kind, as built (`ef_search`, `n_lists`, …).
+    trade_off: the settings it was chosen from; held_out: what it costs, where it is approximate and that was measured.
+    """
 
     kind: Kind
     n_items: int
     dim: int
     parameters: dict[str, int]
+    trade_off: tuple[Trial, ...] = ()
+    held_out: HeldOut | None = None
 
 
 class Index:
@@ -42,6 +79,9 @@ class Index:
 
     def __init__(self, structure: Any, facts: IndexFacts) -> None:
         self.structure, self.facts = structure, facts
+        self._search = structure.search_c  # what `search` of FAISS calls, which adds a tenth to a query alone
+        # To make them anew for each query would take as long as to search a small index.
+        self._find_parameters = lru_cache(maxsize=_MOST_PARAMETERS)(self._choose_parameters)
 
     def search(self, queries: NDArray[np.float32], k: int) -> Neighbors:
         """The best k rows for queries [m, dim]: best first, ties by lower row; -1 with score -inf where there are
@@ -52,20 +92,24 @@ class Index:
             raise InputError(f"queries of shape {queries.shape}", f"[m, {self.facts.dim}]")
         if k < 1:
             raise InputError(f"k is {k}", "at least 1")
-        if not np.isfinite(queries).all():
+        if not (math.isfinite(np.vdot(queries, queries)) or np.isfinite(queries).all()):
             raise InputError("a query holds NaN or infinity", "finite numbers")  # FAISS would answer -1 without a word
-        rows = np.full((len(queries), k), -1, dtype=np.int64)
-        scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
-        n_found = min(k, self.facts.n_items)
+        shape = len(queries), min(k, self.facts.n_items)
+        rows, scores = np.empty(shape, dtype=np.int64), np.empty(shape, dtype=np.float32)
+        places = faiss.swig_ptr(scores), faiss.swig_ptr(rows)
         try:
-            found_scores, found = self.structure.search(queries, n_found, params=self._tune(n_found))
+            self._search(shape[0], faiss.swig_ptr(queries), shape[1], *places, self._find_parameters(shape[1]))
         except RuntimeError as error:
             raise StoreError(f"the index is broken ({_explain(error)})", "the index of this release") from error
-        found_scores[found < 0] = -np.inf
-        order = np.lexsort((np.where(found < 0, np.iinfo(np.int64).max, found), -found_scores), axis=1)
-        rows[:, :n_found] = np.take_along_axis(found, order, axis=1)
-        scores[:, :n_found] = np.take_along_axis(found_scores, order, axis=1)
-        return Neighbors(rows, scores)
+        if shape[1] == k and _is_settled(rows, scores):
+            return Neighbors(rows, scores)
+        scores[rows < 0] = -np.inf
+        order = np.lexsort((np.where(rows < 0, np.iinfo(np.int64).max, rows), -scores), axis=1)
+        wide = ((0, 0), (0, k - shape[1]))
+        return Neighbors(
+            np.pad(np.take_along_axis(rows, order, axis=1), wide, constant_values=-1),
+            np.pad(np.take_along_axis(scores, order, axis=1), wide, constant_values=-np.inf),
+        )
 
     def write(self, path: Path) -> None:
         """Write one FAISS file, whole or not at all. Raises OSError where the disk refuses."""
@@ -73,17 +117,23 @@ class Index:
             # Not by name: FAISS then ignores an error of the last, buffered bytes, as on a full disk.
             faiss.write_index(self.structure, faiss.PyCallbackIOWriter(file.write, _WRITE_BYTES))
 
-    def _tune(self, k: int) -> Any:
+    def _choose_parameters(self, k: int) -> Any:
         """Search parameters that look at enough candidates for k answers."""
         known = self.facts.parameters
-        if self.facts.kind == "hnsw":
-            inner = faiss.SearchParametersHNSW(efSearch=max(min(known["ef_search"], self.facts.n_items), 2 * k))
-        elif self.facts.kind == "ivfpq":
-            lists = faiss.SearchParametersIVF(nprobe=min(known["n_probe"], known["n_lists"]))
-            inner = faiss.IndexRefineSearchParameters(k_factor=float(REFINE_FACTOR), base_index_params=lists)
-        else:
+        if self.facts.kind == "flat":
             return None
-        return faiss.SearchParametersPreTransform(index_params=inner)
+        if self.facts.kind == "hnsw":
+            chosen = faiss.SearchParametersHNSW(efSearch=max(min(known["ef_search"], self.facts.n_items), 2 * k))
+        else:
+            # The k-th best lies the further out the greater k is, so that more lists may hold it.
+            n_probe = math.ceil(known["n_probe"] * math.sqrt(max(1.0, k / _TUNED_K)))
+            chosen = faiss.SearchParametersIVF(nprobe=min(n_probe, known["n_lists"]))
+        if self.facts.kind == "ivfpq":
+            refined = float(min(known.get("n_refined", _REFINED), self.facts.n_items))
+            chosen = faiss.IndexRefineSearchParameters(k_factor=refined, base_index_params=chosen)
+        if isinstance(self.structure, faiss.IndexPreTransform):
+            chosen = faiss.SearchParametersPreTransform(index_params=chosen)
+        return chosen
 
 
 def read_index(path: Path, facts: IndexFacts) -> Index:
@@ -111,6 +161,14 @@ def read_index(path: Path, facts: IndexFacts) -> Index:
     return Index(structure, facts)
 
 
+def _is_settled(rows: NDArray[np.int64], scores: NDArray[np.float32]) -> bool:
+    """Whether every place [m, k] has an answer, and no two of a line are equal: nothing has to be put in order."""
+    if len(rows) == 1:  # each call of numpy would add a tenth to a query alone
+        line = scores[0].tolist()
+        return rows.item(-1) >= 0 and all(map(gt, line, line[1:]))
+    return bool((rows[:, -1] >= 0).all() and (scores[:, 1:] < scores[:, :-1]).all())
+
+
 def _explain(error: Exception) -> str:
     return str(error).rpartition("Error: ")[2]
 
@@ -122,6 +180,7 @@ def _name_kind(structure: Any) -> str:
     names = {
         faiss.IndexFlatIP: "flat",
         faiss.IndexFlat: "flat",
+        faiss.IndexIVFFlat: "ivf",
         faiss.IndexHNSWFlat: "hnsw",
         faiss.IndexRefine: "ivfpq",
     }

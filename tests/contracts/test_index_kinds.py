@@ -14,7 +14,7 @@ from recsys_cl.index.build import LEAST_TRAINED, build_index
 from recsys_cl.index.recall import measure_ann_recall
 from recsys_cl.index.structure import Index, read_index
 
-KINDS = ("flat", "hnsw", "ivfpq")
+KINDS = ("flat", "ivf", "hnsw", "ivfpq")
 CONFIG = {"ef_construction": 60, "hnsw_links": 16}
 N_LARGE = LEAST_TRAINED + 16  # the least that ivfpq can be trained on
 

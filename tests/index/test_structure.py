@@ -5,13 +5,15 @@ from __future__ import annotations
 import resource
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from recsys_cl.config import IndexConfig
-from recsys_cl.index.build import build_index
+from recsys_cl.index.build import LEAST_TRAINED, build_index
+from recsys_cl.index.structure import Index
 
 WRITE = """
 import resource, signal, sys
@@ -64,7 +66,7 @@ def test_a_disk_that_refuses_the_last_bytes_is_an_error(tmp_path: Path, kind: st
     assert not path.exists()
 
 
-@pytest.mark.parametrize("kind", ["flat", "hnsw", "ivfpq"])
+@pytest.mark.parametrize("kind", ["flat", "ivf", "hnsw", "ivfpq"])
 def test_a_hostile_header_exhausts_no_memory(tmp_path: Path, kind: str) -> None:
     n = 10_000 if kind == "ivfpq" else 500
     vectors = np.random.default_rng(0).normal(size=(n, 8)).astype(np.float32)
@@ -80,3 +82,21 @@ def test_a_hostile_header_exhausts_no_memory(tmp_path: Path, kind: str) -> None:
     assert done.returncode == 0, done.stderr[-500:]
     assert "refused" in done.stdout
     assert int(done.stdout.split()[-1]) < 200, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("kind", "forged"),
+    [
+        ("ivf", {"n_lists": 1 << 40, "n_probe": 1 << 40}),
+        ("hnsw", {"ef_search": 1 << 40}),
+        ("ivfpq", {"n_refined": 1 << 40}),
+    ],
+)
+def test_forged_parameters_ask_for_no_more_than_there_is(kind: str, forged: dict[str, int]) -> None:
+    vectors = np.random.default_rng(0).normal(size=(LEAST_TRAINED, 8)).astype(np.float32)
+    index, facts = build_index(vectors, IndexConfig(kind=kind, ef_construction=20, hnsw_links=4))  # type: ignore[arg-type]
+    assert facts.kind == kind
+    hostile = Index(index.structure, replace(facts, parameters=facts.parameters | forged))
+    rows = hostile.search(vectors[:3], 10).rows
+    assert rows.shape == (3, 10)
+    assert rows.min() >= 0

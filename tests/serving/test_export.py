@@ -176,7 +176,7 @@ def test_progress_is_told_to_the_end(release: Release, tmp_path: Path) -> None:
     assert told == [("export neighbors", done, 60) for done in (0, 20, 40, 60)]
 
 
-@pytest.mark.parametrize("kind", ["hnsw", "ivfpq"])
+@pytest.mark.parametrize("kind", ["ivf", "hnsw", "ivfpq"])
 def test_an_approximate_export_tells_what_it_missed(small_release: ModuleType, tmp_path: Path, kind: str) -> None:
     world = small_release.World(n_items=2000, n_users=300, dim=16, kind=kind, n_seen=5)
     parts = small_release.make_parts(tmp_path / "given", world)

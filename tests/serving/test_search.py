@@ -67,7 +67,7 @@ def test_a_weak_index_still_leaves_nobody_short(share: float) -> None:
         np.testing.assert_array_equal(found.scores, search_exact(queries, vectors, 10, seen).scores)
 
 
-@pytest.mark.parametrize("kind", ["hnsw", "ivfpq"])
+@pytest.mark.parametrize("kind", ["ivf", "hnsw", "ivfpq"])
 def test_somebody_who_has_seen_nearly_everything_gets_the_rest(kind: str) -> None:
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(10_000, 8)).astype(np.float32)
