@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import signal
 import socket
 import subprocess
 import sys
@@ -15,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import polars as pl
+import psutil
 import pytest
 
 from recsys_cl.config import Config, apply_settings
@@ -90,10 +89,15 @@ def wait_for(what: Callable[[], bool], seconds: float, between: float = 0.5) -> 
         time.sleep(between)
 
 
-def kill_group(child: subprocess.Popen[bytes]) -> None:
-    """The process, and every process that it has started: the machine went off."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(child.pid, signal.SIGKILL)
+def switch_off(child: subprocess.Popen[bytes]) -> None:
+    """The process, and every process that it has started, wherever: the machine went off."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        whole = psutil.Process(child.pid)
+        for one in (whole, *whole.children(recursive=True)):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.suspend()  # or it would notice, and end in peace
+        for one in (*whole.children(recursive=True), whole):
+            one.kill()
     child.wait(30)
 
 
@@ -121,7 +125,7 @@ def place(
         wait_for(lambda: _answers(place.port), 120)
         yield place
     finally:
-        kill_group(server)
+        switch_off(server)
 
 
 def _answers(port: int) -> bool:
@@ -152,7 +156,7 @@ def test_a_schedule_publishes_twice_is_killed_in_the_third_and_recovers(place: P
 
         wait_for(is_training, 150, 0.02)
     finally:
-        kill_group(worker)
+        switch_off(worker)
     live = (place.store / "releases" / "CURRENT").read_text()
     (third,) = place.list_runs() - known
     assert place.count_releases() == 2
@@ -162,7 +166,7 @@ def test_a_schedule_publishes_twice_is_killed_in_the_third_and_recovers(place: P
         wait_for(lambda: place.count_releases() == 3, 240)
         wait_for(lambda: "Crashed" in place.ask("-c", STATES), 60)
     finally:
-        kill_group(worker)
+        switch_off(worker)
     assert place.list_runs() == known | {third}, "the run that was killed is gone on with"
     assert (place.store / "releases" / "CURRENT").read_text() != live
     crashed = [line for line in place.ask("-c", STATES).splitlines() if "|Crashed|" in line]
