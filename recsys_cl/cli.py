@@ -347,14 +347,15 @@ def sample(
 
 
 @app.command
-def doctor(*, store: Store = Path("data"), as_json: Json = False) -> None:
-    """Check versions against pins, memory, disk, threads and the store.
+def doctor(config: ConfigFile = None, *, store: Store = Path("data"), as_json: Json = False) -> None:
+    """Check versions, memory, disk, threads, telemetry, the Prefect server and the store; with a configuration, whether
+    the database of its log answers, too.
 
     Example: `recsys-cl doctor --store data`
     """
     from recsys_cl.doctor import check_machine, describe_checks
 
-    checks = check_machine(store)
+    checks = check_machine(store, None if config is None else load_config(config))
     _print(as_json, [check.dump() for check in checks], describe_checks(checks))
     if any(check.status == "bad" for check in checks):
         raise SystemExit(1)

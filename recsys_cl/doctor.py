@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import os
 import sys
+import urllib.request
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from http.client import HTTPException
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
-from recsys_cl.errors import RecsysError
+from recsys_cl.config import Config, hide_password, is_url
+from recsys_cl.errors import LogError, RecsysError
 from recsys_cl.machine import count_cores, find_existing, measure_free_disk
 
 _LEAST_FREE_GIB = 2.0
+_ANSWER_SECONDS = 3.0
+_YES = ("1", "true", "yes", "on")
+_UNTRACK = "export DO_NOT_TRACK=1 PREFECT_SERVER_ANALYTICS_ENABLED=false"
+# What pip finds no fault with, though it does not work: seen with Prefect 3.8.
+_BAD_PAIRS = (
+    ("prefect", "fastapi", ">=0.151", "deployments cannot be listed or made, and no flow runs with newer ones"),
+    ("prefect", "sqlalchemy", ">=2.1", "its server never plans a run of a schedule"),
+)
 
 
 @dataclass(frozen=True)
@@ -31,15 +44,21 @@ class Check:
         return asdict(self)
 
 
-def check_machine(store: Path) -> list[Check]:
-    """Versions against pins, memory, disk, threads, and the health of the store."""
+def check_machine(store: Path, config: Config | None = None) -> list[Check]:
+    """Versions against pins and bad pairs of them, memory, disk, threads, telemetry, the Prefect server, the health of
+    the store; and whether the database of a configuration answers."""
     return [
         _check_python(),
         *_check_versions(),
         _check_memory(),
         _check_disk(store),
         _check_threads(),
+        *_check_pairs(metadata.version),
+        _check_telemetry(),
+        _check_server(),
+        *([] if config is None else _check_database(config)),
         _check_store(store),
+        *_check_unfinished(store),
         *_check_due(store),
     ]
 
@@ -113,6 +132,72 @@ def _check_threads() -> Check:
     if os.environ.get("OMP_WAIT_POLICY", "").upper() == "PASSIVE":
         return Check("threads", "note", "OMP_WAIT_POLICY=PASSIVE slows training", "unset OMP_WAIT_POLICY")
     return Check("threads", "good", f"{n_cores} cores{', ' if limits else ''}{', '.join(limits)}")
+
+
+def _check_pairs(find_version: Callable[[str], str]) -> list[Check]:
+    """Packages that work by themselves and not together; none where one of them is missing."""
+    checks = []
+    for one, other, bad, reason in _BAD_PAIRS:
+        try:
+            found = find_version(one), find_version(other)
+        except metadata.PackageNotFoundError:
+            continue
+        text = f"{one} {found[0]} with {other} {found[1]}"
+        if SpecifierSet(bad).contains(found[1], prereleases=True):
+            remedy = f"pip install '{other}{bad.replace('>=', '<')}'"
+            checks.append(Check(f"{one}+{other}", "bad", f"{text}: {reason}", remedy))
+        else:
+            checks.append(Check(f"{one}+{other}", "good", text))
+    return checks
+
+
+def _check_telemetry() -> Check:
+    """Whether Prefect would send usage figures; the flows turn that off where the environment says nothing."""
+    off = os.environ.get("DO_NOT_TRACK", "1").lower() in _YES
+    off = off or os.environ.get("PREFECT_SERVER_ANALYTICS_ENABLED", "false").lower() not in _YES
+    if off:
+        return Check("telemetry", "good", "off")
+    return Check("telemetry", "note", "on: DO_NOT_TRACK and PREFECT_SERVER_ANALYTICS_ENABLED say so", _UNTRACK)
+
+
+def _check_server() -> Check:
+    """Whether the Prefect server that the environment names answers."""
+    url = os.environ.get("PREFECT_API_URL", "")
+    if not url:
+        return Check("Prefect server", "good", "none is named; flows start one of their own")
+    shown = hide_password(url)
+    try:
+        with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=_ANSWER_SECONDS):
+            return Check("Prefect server", "good", f"{shown} answers")
+    except (OSError, ValueError, HTTPException):
+        remedy = "prefect server start, or unset PREFECT_API_URL"
+        return Check("Prefect server", "bad", f"{shown} does not answer", remedy)
+
+
+def _check_database(config: Config) -> list[Check]:
+    """Whether the database that holds the log answers; none where the log is files."""
+    from recsys_cl.database import connect
+
+    if not is_url(config.ingest.log):
+        return []
+    try:
+        with connect(config.ingest.log, LogError) as database:
+            return [Check("database", "good", f"{database.shown} answers")]
+    except RecsysError as error:
+        return [Check("database", "bad", error.found, error.remedy)]
+
+
+def _check_unfinished(store: Path) -> list[Check]:
+    """A note where a process left a run, and nobody works on it."""
+    from recsys_cl.runs import claim_run, open_run
+
+    try:
+        run = open_run(store)
+        with claim_run(run):
+            found = f"run {run.run_id} was left after {', '.join(run.read_stages()) or 'no stage'}"
+            return [Check("runs", "note", found, run.resume_command)]
+    except (RecsysError, OSError):  # none, or one that is worked on, or a store that may not be written to
+        return []
 
 
 def _check_due(store: Path) -> list[Check]:

@@ -12,8 +12,10 @@ import pytest
 from packaging.requirements import Requirement
 
 from recsys_cl import doctor
+from recsys_cl.config import build_config
 from recsys_cl.doctor import Check, check_machine, describe_checks
 from recsys_cl.pipeline import Outcome
+from recsys_cl.runs import create_run
 
 
 def copy_store(outcome: Outcome, folder: Path) -> Path:
@@ -23,7 +25,13 @@ def copy_store(outcome: Outcome, folder: Path) -> Path:
 def test_this_machine_passes(tiny_outcome: Outcome) -> None:
     checks = {check.what: check for check in check_machine(tiny_outcome.run.store)}
     assert next(iter(checks)) == "python"
-    assert list(checks)[-4:] == ["memory", "disk", "threads", "store"]
+    assert [name for name in checks if name in ("memory", "disk", "threads", "telemetry", "store")] == [
+        "memory",
+        "disk",
+        "threads",
+        "telemetry",
+        "store",
+    ]
     assert [check for check in checks.values() if check.status == "bad"] == []
     assert {"numpy", "polars", "faiss-cpu", "torch", "prefect"} <= set(checks)
     assert "recsys_cl" not in checks
@@ -157,3 +165,57 @@ def test_a_place_that_may_not_be_looked_at_is_no_crash(tmp_path: Path, run_bound
     assert done.returncode == 0, done.stderr
     assert f"free at {tmp_path}" in done.stdout
     assert "store cannot be read (Permission denied)" in done.stdout
+
+
+def test_packages_that_do_not_work_together_are_named_with_what_works() -> None:
+    versions = {"prefect": "3.8.8", "fastapi": "0.151.0", "sqlalchemy": "2.0.58"}
+    bad, good = doctor._check_pairs(versions.__getitem__)
+    assert (bad.status, bad.remedy) == ("bad", "pip install 'fastapi<0.151'")
+    assert "prefect 3.8.8 with fastapi 0.151.0" in bad.found
+    assert good.status == "good"
+
+    def find_none(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    assert doctor._check_pairs(find_none) == []
+
+
+@pytest.mark.parametrize(
+    ("track", "analytics", "status"),
+    [(None, None, "good"), ("1", "true", "good"), ("0", "false", "good"), ("0", None, "good"), ("0", "true", "note")],
+)
+def test_telemetry_is_off_unless_the_environment_turns_all_of_it_on(
+    track: str | None, analytics: str | None, status: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("DO_NOT_TRACK", track), ("PREFECT_SERVER_ANALYTICS_ENABLED", analytics)):
+        monkeypatch.delenv(name, raising=False)
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    assert doctor._check_telemetry().status == status
+
+
+def test_a_server_or_a_database_that_does_not_answer_is_bad_and_no_password_is_shown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "http://me:canary-55@127.0.0.1:9/api")
+    server = doctor._check_server()
+    config = build_config({"ingest": {"log": "postgresql://me:canary-55@127.0.0.1:9/shop"}})
+    (database,) = doctor._check_database(config)
+    for found in (server, database):
+        assert found.status == "bad"
+        assert found.remedy
+        assert "canary" not in f"{found.found}{found.remedy}"
+    monkeypatch.delenv("PREFECT_API_URL")
+    assert doctor._check_server().status == "good"
+    made = build_config({"ingest": {"log": f"sqlite:///{tmp_path / 'made.db'}"}})
+    assert [check.status for check in doctor._check_database(made)] == ["good"]
+    assert doctor._check_database(build_config({"ingest": {"log": "events.csv"}})) == []
+
+
+def test_a_run_that_was_left_is_noted_with_the_command_that_goes_on(tiny_outcome: Outcome, tmp_path: Path) -> None:
+    store = copy_store(tiny_outcome, tmp_path)
+    assert doctor._check_unfinished(store) == []
+    run = create_run(store, tiny_outcome.run.config)
+    (found,) = doctor._check_unfinished(store)
+    assert (found.status, found.remedy) == ("note", run.resume_command)
+    assert doctor._check_unfinished(tmp_path / "none") == []
