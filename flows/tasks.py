@@ -115,14 +115,20 @@ def try_live(store: str) -> None:
 
 def finish(run: Run, stages: Sequence[str], force: str | None) -> None:
     """Do the stages of a run, at most `schedule.most_hours` each; a release that then does not answer is taken back,
-    and the one before is live again."""
+    and the one before is live again. Raises StoreError for a stage that was ended."""
     take_over(run)
     stage_task = run_stage.with_options(timeout_seconds=3600 * run.config.schedule.most_hours)
     for stage in stages:
         with transaction() as published:
             published.set("store", str(run.store))
             published.set("before", _find_live(run.store))
-            stage_task(stage, str(run.store), run.run_id, force)
+            try:
+                stage_task(stage, str(run.store), run.run_id, force)
+            except TaskRunTimeoutError:
+                limit = f"schedule.most_hours={run.config.schedule.most_hours:g}"
+                raise StoreError(
+                    f"{stage} was ended: it took longer than {limit}", remedy=f"go on with: {run.resume_command}"
+                ) from None
             if stage == "publish":
                 try_live(str(run.store))
     show(str(run.store), run.run_id)

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -219,3 +220,55 @@ def test_a_schedule_is_kept_by_a_server_and_a_mistake_is_told(
         for child in reversed(children):
             child.terminate()
             child.wait(30)
+
+
+LOSING = """
+import sys
+from flows.daily import app
+from recsys_cl import pipeline
+from recsys_cl.door import run_app
+from recsys_cl.publishing.store import read_current
+
+real = pipeline.run_stage
+
+def run_stage(run, stage, **given):
+    real(run, stage, **given)
+    if stage == "publish":  # a disk that does not keep what it was given
+        path = run.store / "releases" / read_current(run.store) / "item_embeddings.npy"
+        data = bytearray(path.read_bytes())
+        data[-1] ^= 1
+        path.unlink()
+        path.write_bytes(data)
+
+pipeline.run_stage = run_stage
+sys.exit(run_app(app, sys.argv[1:]))
+"""
+
+
+def test_a_release_that_does_not_answer_is_taken_back_and_the_window_is_not_done(
+    daily: tuple[subprocess.CompletedProcess[str], Path], prefect_home: dict[str, str], tmp_path: Path
+) -> None:
+    store = shutil.copytree(daily[1], tmp_path / "s")
+    live, published = (store / "releases" / "CURRENT").read_text(), (store / "windows.json").read_text()
+    config = tmp_path / "again.toml"
+    config.write_text((daily[1].parent / "daily.toml").read_text().replace("batch_users = 32", "batch_users = 16"))
+    done = run_python(prefect_home, "-c", LOSING, config, "--store", store)
+    assert done.returncode == 2, done.stderr
+    assert "item_embeddings.npy" in done.stderr.splitlines()[-2] + done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert len([path for path in (store / "releases").iterdir() if path.is_dir()]) == 2
+    assert (store / "releases" / "CURRENT").read_text() == live
+    assert (store / "windows.json").read_text() == published
+
+
+def test_a_stage_that_takes_too_long_is_ended_in_one_line_and_not_tried_again(
+    prefect_home: dict[str, str], tiny_toml: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "short.toml"
+    config.write_text(tiny_toml.read_text().replace("most_hours = 24.0", "most_hours = 0.00001"))
+    done = run_python(prefect_home, "-m", "flows.daily", config, "--store", tmp_path / "s")
+    assert done.returncode == 2, done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("recsys-cl: ")]
+    assert "ingest was ended: it took longer than schedule.most_hours=1e-05" in line
+    assert "Retry" not in done.stderr
+    assert not (tmp_path / "s" / "releases").exists()
