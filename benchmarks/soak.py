@@ -36,7 +36,7 @@ from recsys_cl.config import apply_settings, build_config
 from recsys_cl.interactions.sample import write_sample
 from recsys_cl.interactions.world import WorldConfig
 from recsys_cl.pipeline import run_all
-from recsys_cl.publishing.release import move_current
+from recsys_cl.publishing.live import move_current
 from recsys_cl.publishing.store import find_release, list_versions
 from recsys_cl.runs import create_run
 from recsys_cl.serving.lookup import Release, open_release

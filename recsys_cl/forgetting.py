@@ -23,6 +23,7 @@ from recsys_cl.interactions.erasing import erase_part
 from recsys_cl.interactions.user_tables import UserTable
 from recsys_cl.publishing.audit import write_audit
 from recsys_cl.publishing.erasure import find_affected, stage_successor
+from recsys_cl.publishing.live import move_current
 from recsys_cl.publishing.receipts import (
     FOLDER,
     PENDING,
@@ -37,7 +38,7 @@ from recsys_cl.publishing.receipts import (
     write_pending,
     write_receipt,
 )
-from recsys_cl.publishing.release import make_staging, move_current
+from recsys_cl.publishing.release import make_staging
 from recsys_cl.publishing.store import RELEASES, find_current, lock_store
 from recsys_cl.publishing.upkeep import delete_release
 from recsys_cl.run_erasing import stage_run

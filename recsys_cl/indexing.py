@@ -15,7 +15,8 @@ from recsys_cl.evaluation.metrics import judge
 from recsys_cl.evaluation.targets import choose_judged
 from recsys_cl.evaluation.topk import search_exact
 from recsys_cl.index.build import build_index
-from recsys_cl.index.structure import HeldOut, Index, IndexFacts
+from recsys_cl.index.facts import HeldOut, IndexFacts
+from recsys_cl.index.structure import Index
 from recsys_cl.index.tune import build_tuned
 from recsys_cl.interactions.split import Split
 from recsys_cl.serving.search import search_unseen

@@ -29,8 +29,8 @@ from recsys_cl.forgetting import forget
 from recsys_cl.interactions.table import Interactions
 from recsys_cl.pipeline import Outcome, run_stage
 from recsys_cl.publishing.audit import read_audit
+from recsys_cl.publishing.live import list_releases
 from recsys_cl.publishing.receipts import hash_user, read_due, read_key
-from recsys_cl.publishing.release import list_releases
 from recsys_cl.publishing.seal import read_manifest
 from recsys_cl.publishing.store import list_versions, read_current
 from recsys_cl.publishing.upkeep import roll_back, verify_store

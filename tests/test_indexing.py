@@ -14,8 +14,9 @@ from recsys_cl import rebuilding
 from recsys_cl.config import Config, IndexConfig, apply_settings
 from recsys_cl.files import hash_text, read_json
 from recsys_cl.index.build import build_index
+from recsys_cl.index.facts import IndexFacts
 from recsys_cl.index.recall import measure_ann_recall
-from recsys_cl.index.structure import Index, IndexFacts
+from recsys_cl.index.structure import Index
 from recsys_cl.indexing import index_items, repeat_index
 from recsys_cl.interactions.split import split_interactions
 from recsys_cl.interactions.table import Interactions

@@ -27,7 +27,7 @@ from recsys_cl.files import TEMPORARY, hash_file, read_json
 from recsys_cl.interactions.split import split_interactions
 from recsys_cl.interactions.table import Interactions
 from recsys_cl.pipeline import Frames, Outcome, open_outcome, run_all, run_stage
-from recsys_cl.publishing.release import list_releases
+from recsys_cl.publishing.live import list_releases
 from recsys_cl.publishing.store import find_current
 from recsys_cl.runs import STAGES, Run, create_run, open_run, reconfigure
 from recsys_cl.serving.lookup import open_release

@@ -16,7 +16,7 @@ def releases(*, store: Store = Path("data"), as_json: Json = False) -> None:
 
     Example: `recsys-cl releases --store data --json`
     """
-    from recsys_cl.publishing.release import list_releases
+    from recsys_cl.publishing.live import list_releases
     from recsys_cl.release_summary import describe_releases
 
     found = list_releases(store)

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from recsys_cl.config import IndexConfig
 from recsys_cl.errors import RefusedError
-from recsys_cl.index.structure import Index, IndexFacts, Kind
+from recsys_cl.index.facts import IndexFacts, Kind
+from recsys_cl.index.structure import Index
 
 LEAST_TRAINED = 39 * 256
 """Vectors needed to train the 256 codes of a product quantizer; a smaller catalog is held flat instead of ivfpq."""

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import math
 import threading
-from dataclasses import dataclass, field
 from functools import lru_cache
 from operator import gt
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import faiss
 import numpy as np
@@ -21,8 +20,7 @@ from numpy.typing import NDArray
 from recsys_cl.errors import InputError, StoreError
 from recsys_cl.evaluation.topk import Neighbors
 from recsys_cl.files import write_file
-
-Kind = Literal["flat", "ivf", "hnsw", "ivfpq"]
+from recsys_cl.index.facts import IndexFacts, Kind
 
 _REFINED = 10  # ivfpq: coarse answers that are scored again in half precision for each one wanted, until tuned
 _TUNED_K = 10  # answers for which the lists to look at were chosen
@@ -31,47 +29,6 @@ _WRITE_BYTES = 1 << 20
 _NEEDED: dict[Kind, tuple[str, ...]] = {"flat": (), "hnsw": ("ef_search",)}
 _NEEDED |= dict.fromkeys(("ivf", "ivfpq"), ("n_lists", "n_probe"))
 _limit_lock = threading.Lock()  # FAISS keeps its limit for the whole process
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One setting that was tried. ann_recall: @10, the lowest over those who ask. n_compared: vectors compared with a
-    query, on average: the cost by which settings are chosen, for it is the same whenever it is counted. microseconds: a
-    query took when it was tried, among many, for information. mib: of the index in memory. reached: whether it finds
-    the wanted share, by more than chance."""
-
-    kind: Kind
-    parameters: dict[str, int]
-    ann_recall: float
-    n_compared: float
-    microseconds: float = field(compare=False)
-    mib: float
-    reached: bool
-    chosen: bool = False
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """recall@k against held-out interactions of n_users: by exact search, and by an index built in the same way."""
-
-    k: int
-    n_users: int
-    exact: float
-    index: float
-
-
-@dataclass(frozen=True)
-class IndexFacts:
-    """What a manifest says of an index. parameters: those of its kind, as built (`ef_search`, `n_lists`, …).
-    trade_off: the settings it was chosen from; held_out: what it costs, where it is approximate and that was measured.
-    """
-
-    kind: Kind
-    n_items: int
-    dim: int
-    parameters: dict[str, int]
-    trade_off: tuple[Trial, ...] = ()
-    held_out: HeldOut | None = None
 
 
 class Index:

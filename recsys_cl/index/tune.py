@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from recsys_cl.config import IndexConfig
 from recsys_cl.index.build import build_index, choose_kind, choose_n_lists, count_bytes
+from recsys_cl.index.facts import Trial
 from recsys_cl.index.recall import draw_queries, find_bounds, share_found
-from recsys_cl.index.structure import Index, Trial
+from recsys_cl.index.structure import Index
 
 _N_QUERIES, _K = 1000, 10
 _TUNED = {"ivf": "n_probe", "ivfpq": "n_probe", "hnsw": "ef_search"}

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from recsys_cl.errors import SealError, StoreError
 from recsys_cl.files import dump_json, hash_text
-from recsys_cl.index.structure import IndexFacts
+from recsys_cl.index.facts import IndexFacts
 
 FORMAT = 2
 MANIFEST = "manifest.json"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -21,11 +20,11 @@ from recsys_cl.errors import MovedError, SealError, StoreError
 from recsys_cl.files import TEMPORARY, hash_file, sync_path, sync_tree
 from recsys_cl.publishing.audit import write_audit
 from recsys_cl.publishing.gate import enforce_gate
+from recsys_cl.publishing.live import move_current
 from recsys_cl.publishing.manifest import MANIFEST, Drift, FileSeal, GateResult, ImageFacts, Manifest, name_version
 from recsys_cl.publishing.parts import ReleaseParts, check_contents, describe_arrays, read_parts, write_parts
-from recsys_cl.publishing.receipts import read_due
 from recsys_cl.publishing.seal import find_damages, read_manifest
-from recsys_cl.publishing.store import CURRENT, find_current, list_versions, lock_store
+from recsys_cl.publishing.store import CURRENT, find_current, lock_store
 
 ANY = "*"  # whichever release is live
 
@@ -79,43 +78,6 @@ def publish_release(
             _explain(error),
         ) from error
     return version
-
-
-def list_releases(store: Path) -> list[dict[str, Any]]:
-    """The releases of a store, oldest first: `{"release", "live", "created", "metrics", "gate"}`, where sizes and the
-    manifest are checked, `"broken"` with the reason for one that cannot be used, and for the live one
-    `"retraining_due"`: since when it holds what was learned from users who are erased.
-
-    Raises StoreError without a store.
-    """
-    live: str | None = None
-    with contextlib.suppress(StoreError):  # a broken CURRENT makes no release unlistable
-        live = find_current(store)
-    found = []
-    for version in list_versions(store):
-        known: dict[str, Any] = {
-            "release": version,
-            "live": version == live,
-            "created": None,
-            "metrics": {},
-            "gate": None,
-        }
-        folder = store / "releases" / version
-        try:
-            manifest = read_manifest(folder)
-            gate = manifest.gate.model_dump(mode="json") | {"passed": manifest.gate.passed}
-            known |= {"created": manifest.created, "metrics": manifest.metrics, "gate": gate}
-            damages = find_damages(folder, manifest, hashes=False)
-            if damages:
-                known["broken"] = f"{damages[0].part}: {damages[0].found}; expected {damages[0].expected}"
-        except StoreError as error:
-            known["broken"] = str(error)
-        found.append(known)
-    due = read_due(store)
-    for known in found:
-        if known["live"] and due:
-            known["retraining_due"] = due[0]
-    return sorted(found, key=lambda known: (known["release"][:16], known["created"] or "", known["release"]))
 
 
 @contextlib.contextmanager
@@ -184,22 +146,6 @@ def describe_files(staging: Path) -> dict[str, FileSeal]:
     """What the manifest says of each file in the folder of a release without one."""
     paths = sorted(staging.iterdir())
     return {path.name: FileSeal(sha256=hash_file(path), size_bytes=path.stat().st_size) for path in paths}
-
-
-def move_current(releases: Path, version: str) -> None:
-    """Make a release that lies in `releases` the live one, in one atomic step. Raises OSError; what was live stays."""
-    handle, name = tempfile.mkstemp(prefix=TEMPORARY, suffix=f"-{CURRENT}", dir=releases)
-    pointer = Path(name)
-    try:
-        with os.fdopen(handle, "w", encoding="ascii") as file:
-            file.write(version)
-        pointer.chmod(0o644)
-        sync_path(pointer)
-        pointer.replace(releases / CURRENT)
-        with contextlib.suppress(OSError):  # it is live; a power cut may bring back what was before, which is whole too
-            sync_path(releases)
-    finally:
-        pointer.unlink(missing_ok=True)
 
 
 def _make_live(staging: Path, releases: Path, version: str) -> None:

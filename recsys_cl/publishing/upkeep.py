@@ -13,8 +13,8 @@ from pathlib import Path
 from recsys_cl.errors import RefusedError, SealError, StoreError
 from recsys_cl.files import TEMPORARY
 from recsys_cl.publishing.audit import write_audit
+from recsys_cl.publishing.live import list_releases, move_current
 from recsys_cl.publishing.manifest import MANIFEST
-from recsys_cl.publishing.release import list_releases, move_current
 from recsys_cl.publishing.seal import Damage, find_damages, is_open, read_manifest
 from recsys_cl.publishing.store import find_releases, list_versions, lock_store, name_some, read_current
 

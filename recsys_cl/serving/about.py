@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from recsys_cl.publishing.release import list_releases
+from recsys_cl.publishing.live import list_releases
 from recsys_cl.publishing.store import find_release, list_versions
 from recsys_cl.serving.answers import Reply, describe_item, describe_release, find_items
 from recsys_cl.serving.holder import Live

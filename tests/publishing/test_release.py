@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 
 from recsys_cl.errors import RefusedError, SealError, StoreError
+from recsys_cl.publishing.live import list_releases
 from recsys_cl.publishing.manifest import is_version
 from recsys_cl.publishing.parts import GIVEN_FILES, read_parts
-from recsys_cl.publishing.release import list_releases, publish_release
+from recsys_cl.publishing.release import publish_release
 from recsys_cl.publishing.seal import check_seal, find_damages, read_manifest
 from recsys_cl.publishing.store import read_current
 

@@ -24,7 +24,8 @@ from benchmarks.releases.readers import read_while_publishing
 from recsys_cl.config import Config
 from recsys_cl.errors import StoreError
 from recsys_cl.publishing.audit import read_audit
-from recsys_cl.publishing.release import list_releases, move_current, publish_release
+from recsys_cl.publishing.live import list_releases, move_current
+from recsys_cl.publishing.release import publish_release
 from recsys_cl.publishing.store import find_release, list_versions, lock_store, read_current
 from recsys_cl.publishing.upkeep import roll_back
 from recsys_cl.runs import create_run, open_run
@@ -96,16 +97,16 @@ def test_what_a_kill_could_break_would_be_seen(traced: Traced, publish: Publish,
 def test_a_flush_that_fails_after_the_release_is_live_does_not_say_that_nothing_was_published(
     publish: Publish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from recsys_cl.publishing import release
+    from recsys_cl.publishing import live
 
-    sync = release.sync_path
+    sync = live.sync_path
 
     def fail_at_last(path: Path) -> None:
         if path == tmp_path / "s" / "releases" and (path / "CURRENT").exists():
             raise OSError(28, "No space left on device")
         sync(path)
 
-    monkeypatch.setattr(release, "sync_path", fail_at_last)
+    monkeypatch.setattr(live, "sync_path", fail_at_last)
     assert publish(tmp_path / "s") == read_current(tmp_path / "s")
     move_current(tmp_path / "s" / "releases", read_current(tmp_path / "s"))
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys_cl.errors import StoreError
+from recsys_cl.publishing.live import list_releases
 from recsys_cl.publishing.manifest import is_version
-from recsys_cl.publishing.release import list_releases
 from recsys_cl.publishing.store import list_versions, read_current
 
 Publish = Callable[..., str]

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from recsys_cl.publishing.release import move_current, publish_release
+from recsys_cl.publishing.live import move_current
+from recsys_cl.publishing.release import publish_release
 from recsys_cl.publishing.seal import is_open
 from recsys_cl.publishing.store import read_current
 from recsys_cl.serving.holder import Holder, Lazy
