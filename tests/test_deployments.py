@@ -23,8 +23,9 @@ ROOT = Path(__file__).parents[1]
 ASK = """
 from prefect.client.orchestration import get_client
 with get_client(sync_client=True) as client:
-    for one in sorted(client.read_deployments(), key=lambda one: one.name):
-        print(one.name, *(known.schedule.cron for known in one.schedules), one.parameters["store"],
+    known = [one for one in client.read_deployments() if one.name != "images"]  # another test's
+    for one in sorted(known, key=lambda one: one.name):
+        print(one.name, *(when.schedule.cron for when in one.schedules), one.parameters["store"],
               one.global_concurrency_limit.limit, *sorted(one.tags), sep="|")
 """
 
