@@ -17,6 +17,7 @@ from prefect.artifacts import (
     create_table_artifact,
     update_progress_artifact,
 )
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from recsys_cl.progress import LineProgress
 from recsys_cl.publishing.parts import IMAGE_SHEET
@@ -39,13 +40,23 @@ class ShownProgress:
     """Progress as a bar on the Prefect page, one for each thing that is done, and as lines in the log."""
 
     def __init__(self, write: Callable[[str], None], run_id: str) -> None:
-        self._lines, self._run_id = LineProgress(write), run_id
+        self._lines, self._write, self._run_id, self._shown = LineProgress(write), write, run_id, True
         self._bars: MutableMapping[str, tuple[UUID, float]] = {}
 
     def __call__(self, what: str, done: float, total: float, note: str = "") -> None:
         """See recsys_cl.progress.Progress."""
         self._lines(what, done, total, note)
         percent = 100.0 * min(done / total, 1.0) if total else 0.0
+        if not self._shown:
+            return
+        try:
+            with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+                self._show(what, percent)
+        except Exception as error:  # a server that is gone, or busy: no reason to fail, nor to wait, for a bar
+            self._shown = False
+            self._write(f"progress is no longer shown ({type(error).__name__})")
+
+    def _show(self, what: str, percent: float) -> None:
         bar, updated = self._bars.get(what, (None, 0.0))
         if bar is None:
             made = create_progress_artifact(percent, description=f"{what}, run {self._run_id}")

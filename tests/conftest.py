@@ -27,7 +27,9 @@ LONG = (
     "publishing/test_reliability.py",
     "serving/test_page.py",
     "serving/test_schema.py",
+    "tests/test_deployments.py",
     "tests/test_scheduled.py",
+    "tests/test_wheel.py",
 )
 """Files of minutes, which `make test` leaves to `make test-all`."""
 
