@@ -79,29 +79,18 @@ def search_allowed(
 ) -> Neighbors:
     """Exact; where few are allowed, over a copy of those alone. Raises StoreError where a vector is not finite, which
     the seal of a release cannot know."""
+    few = allowed is not None and _FEW * np.count_nonzero(allowed) <= len(allowed)
     try:
-        return _search_allowed(queries, vectors, k, seen, allowed)
+        if allowed is None or not few:
+            return search_exact(queries, vectors, k, seen, allowed=allowed)
+        chosen = np.flatnonzero(allowed)
+        kept = allowed[seen.item_rows]
+        offsets = np.concatenate(([0], np.cumsum(kept)))[seen.offsets]
+        places = np.searchsorted(chosen, seen.item_rows[kept]).astype(np.int32)
+        found = search_exact(queries, vectors[chosen], k, Bags(offsets, places, seen.weights[kept]))
     except ValueError as error:
         raise StoreError(f"this release cannot be searched: {error}", "finite numbers", "publish again") from error
-
-
-def _search_allowed(
-    queries: NDArray[np.float32],
-    vectors: NDArray[np.float32],
-    k: int,
-    seen: Bags,
-    allowed: NDArray[np.bool_] | None,
-) -> Neighbors:
-    if allowed is None or _FEW * np.count_nonzero(allowed) > len(allowed):
-        return search_exact(queries, vectors, k, seen, allowed=allowed)
-    chosen = np.flatnonzero(allowed)
-    kept = allowed[seen.item_rows]
-    offsets = np.concatenate(([0], np.cumsum(kept)))[seen.offsets]
-    places = np.searchsorted(chosen, seen.item_rows[kept]).astype(np.int32)
-    found = search_exact(queries, vectors[chosen], k, Bags(offsets, places, seen.weights[kept]))
-    if not len(chosen):
-        return found
-    return Neighbors(np.where(found.rows >= 0, chosen[found.rows], -1), found.scores)
+    return Neighbors(np.where(found.rows >= 0, chosen[found.rows], -1), found.scores) if len(chosen) else found
 
 
 def _count_allowed(seen: Bags, allowed: NDArray[np.bool_]) -> NDArray[np.int64]:
