@@ -17,10 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from recsys_cl.config import Config, apply_settings, format_value, read_config
-
-SAMPLE = Path(__file__).parents[1] / "data" / "sample" / "config.toml"
-_SETTINGS = ["recipe.search=false"]
+SAMPLE = Path(__file__).parents[1] / "data" / "sample"
+_FILES = {"log": "events.csv", "items": "items.csv", "users": "users.csv"}
 _TASKS = """
 import sys, time
 from prefect import flow, task
@@ -52,8 +50,9 @@ def main() -> None:
         folder = Path(name)
         home = os.environ | {"PREFECT_HOME": name, "PREFECT_PROFILES_PATH": str(folder / "profiles.toml")}
         home |= {"DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
-        config = apply_settings(read_config(SAMPLE), _SETTINGS)
-        (folder / "config.toml").write_text(_render(config), encoding="utf-8")
+        files = [f'{name} = "{SAMPLE / file}"' for name, file in _FILES.items()]
+        lines = ["[ingest]", *files, "[recipe]", "search = false"]
+        (folder / "config.toml").write_text("\n".join(lines), encoding="utf-8")
         bare, flows = [], []
         for number in range(given.rounds):
             store = folder / f"bare-{number}"
@@ -74,17 +73,6 @@ def main() -> None:
         "rounds": given.rounds,
     }
     print(json.dumps(found) if given.json else "\n".join(f"{name:<20} {value:.4g}" for name, value in found.items()))
-
-
-def _render(config: Config) -> str:
-    lines = []
-    for section, values in config.dump().items():
-        kept = {key: value for key, value in values.items() if value is not None and (section, key) != _STORE}
-        lines += [f"[{section}]", *(f"{key} = {format_value(value)}" for key, value in kept.items())]
-    return "\n".join(lines)
-
-
-_STORE = ("publishing", "store")
 
 
 def _time(commands: list[list[str]], env: dict[str, str]) -> float:
