@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import httpx
 from prefect import get_run_logger
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun, State
@@ -68,10 +69,15 @@ def take_over(run: Run) -> None:
     if context is None or context.flow_run is None or context.flow is None:
         return
     path, own = run.folder / _FLOW_RUN, str(context.flow_run.id)
-    former = path.read_text(encoding="utf-8") if path.exists() else own
+    if path.exists() and (former := path.read_text(encoding="utf-8")) != own:
+        try:
+            _end_zombie(context.flow, former, f"{context.flow_run.name} goes on with run {run.run_id}")
+        except httpx.HTTPError as error:  # it stays as it is shown; the work goes on
+            get_run_logger().warning(f"flow run {former} could not be looked at ({type(error).__name__})")
     write_text(path, own)
-    if former == own:
-        return
+
+
+def _end_zombie(flow: Flow[..., Any], former: str, why: str) -> None:
     with get_client(sync_client=True) as client:
         try:
             left = client.read_flow_run(UUID(former))
@@ -79,9 +85,7 @@ def take_over(run: Run) -> None:
             return
         if left.state is None or left.state.is_final():
             return
-        gone: State[Any] = Crashed(
-            message=f"its process is gone; {context.flow_run.name} goes on with run {run.run_id}"
-        )
+        gone: State[Any] = Crashed(message=f"its process is gone; {why}")
         client.set_flow_run_state(left.id, gone, force=True)
     get_run_logger().warning(f"flow run {left.name} is a zombie: marked as crashed")
-    tell_state(context.flow, left, gone)
+    tell_state(flow, left, gone)

@@ -31,7 +31,7 @@ from recsys_cl.errors import ConfigError, RecsysError, StoreError, UnreachableEr
 from recsys_cl.files import LEFTOVER_HOURS, remove_leftovers
 from recsys_cl.progress import LineProgress
 from recsys_cl.publishing.exported import FOLDER, record_export
-from recsys_cl.publishing.store import RELEASES, find_current, find_releases, read_current
+from recsys_cl.publishing.store import RELEASES, find_current, find_releases
 from recsys_cl.publishing.upkeep import check_store, check_whole, prune_store, roll_back
 from recsys_cl.release_summary import describe_compacted, describe_damages
 from recsys_cl.runs import Run, open_run
@@ -96,17 +96,19 @@ def run_stage(stage: str, store: str, run_id: str, force: str | None = None) -> 
 
 @run_stage.on_rollback
 def take_back(published: Transaction) -> None:
-    """Make the release live again that was before, where the one that was published does not answer."""
-    store, before = Path(published.get("store")), published.get("before")
-    if before is not None and find_current(store) != before:
+    """Make the release live again that was before, where the one that was published does not answer; a first one has
+    none before it, and what somebody else has published meanwhile stays."""
+    store, before, run_id = Path(published.get("store")), published.get("before"), published.get("run_id")
+    if before is not None and find_current(store) == open_run(store, run_id).read_result("publish")["release"]:
         roll_back(store, before)
 
 
 @task(retries=2, retry_delay_seconds=[1.0, 10.0], retry_condition_fn=can_pass_later)
-def try_live(store: str) -> None:
-    """Ask the live release what a reader would, every file hashed. Raises SealError and StoreError."""
-    check_whole(find_releases(Path(store)) / read_current(Path(store)))
-    release = open_release(Path(store))
+def try_release(store: str, run_id: str) -> None:
+    """Ask the release of a run what a reader would, every file hashed. Raises SealError and StoreError."""
+    folder = find_releases(Path(store)) / open_run(Path(store), run_id).read_result("publish")["release"]
+    check_whole(folder)
+    release = open_release(folder)
     (item,) = release.parts.catalog.items.get_ids(np.zeros(1, np.int64))
     answers = release.answer_similar(item, 1)
     if len(answers) < min(1, release.n_items - 1):
@@ -121,6 +123,7 @@ def finish(run: Run, stages: Sequence[str], force: str | None) -> None:
     for stage in stages:
         with transaction() as published:
             published.set("store", str(run.store))
+            published.set("run_id", run.run_id)
             published.set("before", _find_live(run.store))
             try:
                 stage_task(stage, str(run.store), run.run_id, force)
@@ -130,8 +133,8 @@ def finish(run: Run, stages: Sequence[str], force: str | None) -> None:
                     f"{stage} was ended: it took longer than {limit}", remedy=f"go on with: {run.resume_command}"
                 ) from None
             if stage == "publish":
-                try_live(str(run.store))
-    show(str(run.store), run.run_id)
+                try_release(str(run.store), run.run_id)
+    show(str(run.store), run.run_id, return_state=True)  # what is live stays live, whether or not it can be shown
 
 
 def _find_live(store: Path) -> str | None:
