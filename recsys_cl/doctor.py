@@ -66,7 +66,8 @@ def check_machine(store: Path, config: Config | None = None) -> list[Check]:
 def describe_checks(checks: list[Check]) -> str:
     """The checks as text, one a line."""
     signs = {"good": "ok  ", "note": "note", "bad": "BAD "}
-    lines = [f"{signs[c.status]}  {c.what:<14} {c.found}{'  →  ' + c.remedy if c.remedy else ''}" for c in checks]
+    width = max(14, *(len(check.what) for check in checks))
+    lines = [f"{signs[c.status]}  {c.what:<{width}} {c.found}{'  →  ' + c.remedy if c.remedy else ''}" for c in checks]
     n_bad = sum(check.status == "bad" for check in checks)
     return "\n".join([*lines, f"{len(checks)} checks, {n_bad} bad"])
 
