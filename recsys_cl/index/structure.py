@@ -96,7 +96,8 @@ class Index:
 def read_index(path: Path, facts: IndexFacts) -> Index:
     """Map the file that `Index.write` left. Raises StoreError where it is not that index.
 
-    No vector of it may claim more bytes than four times the file, so a broken header cannot exhaust memory.
+    No vector of it may claim more bytes than four times the file, so a broken header cannot exhaust memory. Inverted
+    lists are read through once, 8 bytes an item.
     """
     try:
         limit = 4 * path.stat().st_size + 4096  # FAISS compares counts of four-byte units, and strictly
@@ -115,7 +116,26 @@ def read_index(path: Path, facts: IndexFacts) -> Index:
         raise StoreError(f"{path} holds (kind, vectors, dim, metric) {found}", f"{expected}")
     if not all(facts.parameters.get(name, 0) > 0 for name in _NEEDED[facts.kind]):
         raise StoreError(f"the parameters of {path} are {facts.parameters}", f"{_NEEDED[facts.kind]} above 0")
+    if "n_lists" in _NEEDED[facts.kind] and not _lists_each_once(structure, facts.n_items):
+        raise StoreError(f"{path} holds lists of other rows than its own", f"each of {facts.n_items} rows once")
     return Index(structure, facts)
+
+
+def _lists_each_once(structure: Any, n_items: int) -> bool:
+    """Whether the lists hold each row once: FAISS answers with whatever stands there, and reads vectors by it."""
+    lists = faiss.extract_index_ivf(structure.base_index if hasattr(structure, "base_index") else structure).invlists
+    sizes = [lists.list_size(number) for number in range(lists.nlist)]
+    if sum(sizes) != n_items:
+        return False
+    listed = np.zeros(n_items, dtype=np.bool_)
+    for number, size in enumerate(sizes):
+        if not size:
+            continue
+        rows = faiss.rev_swig_ptr(lists.get_ids(number), size)
+        if rows.min() < 0 or rows.max() >= n_items:
+            return False
+        listed[rows] = True
+    return bool(listed.all())
 
 
 def _is_settled(rows: NDArray[np.int64], scores: NDArray[np.float32]) -> bool:

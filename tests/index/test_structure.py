@@ -8,12 +8,14 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import faiss
 import numpy as np
 import pytest
 
 from recsys_cl.config import IndexConfig
+from recsys_cl.errors import StoreError
 from recsys_cl.index.build import LEAST_TRAINED, build_index
-from recsys_cl.index.structure import Index
+from recsys_cl.index.structure import Index, read_index
 
 WRITE = """
 import resource, signal, sys
@@ -35,7 +37,8 @@ import resource, sys
 from pathlib import Path
 import numpy as np
 from recsys_cl.errors import StoreError
-from recsys_cl.index.structure import IndexFacts, read_index
+from recsys_cl.index.facts import IndexFacts
+from recsys_cl.index.structure import read_index
 path, kind, n = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 data, outcomes = path.read_bytes(), set()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -100,3 +103,23 @@ def test_forged_parameters_ask_for_no_more_than_there_is(kind: str, forged: dict
     rows = hostile.search(vectors[:3], 10).rows
     assert rows.shape == (3, 10)
     assert rows.min() >= 0
+
+
+@pytest.mark.parametrize("kind", ["ivf", "ivfpq"])
+@pytest.mark.parametrize("forged", [-1, 1, 10_000, 1 << 56])
+def test_lists_of_rows_that_it_does_not_have_or_has_twice_are_refused(tmp_path: Path, kind: str, forged: int) -> None:
+    n = 10_000 if kind == "ivfpq" else 500
+    vectors = np.random.default_rng(0).normal(size=(n, 8)).astype(np.float32)
+    index, facts = build_index(vectors, IndexConfig(kind=kind))
+    path = tmp_path / "i"
+    index.write(path)
+    read_index(path, facts)
+    lists = faiss.extract_index_ivf(getattr(index.structure, "base_index", index.structure)).invlists
+    number = next(number for number in range(lists.nlist) if lists.list_size(number) > 1)
+    rows = faiss.rev_swig_ptr(lists.get_ids(number), lists.list_size(number)).copy()
+    data, before = path.read_bytes(), rows.tobytes()
+    assert data.count(before) == 1
+    rows[0] = rows[1] if forged == 1 else forged
+    path.write_bytes(data.replace(before, rows.tobytes()))
+    with pytest.raises(StoreError, match="rows"):
+        read_index(path, facts)
