@@ -13,14 +13,16 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.contenders import ease
-from benchmarks.quality.peer import PEERS
+from benchmarks.quality.peer import PEERS, read_train
 from benchmarks.quality.published import DATA
+from recsys_cl.config import Config
 
 HERE = Path(__file__).parent
 SEEDS = (0, 1, 2)
@@ -56,9 +58,10 @@ def main() -> None:
             print(f"{data}: not at hand in {root} (set RECSYS_CL_DATA)")
             continue
         for part in parts:
-            lines = PARTS[part](root, data)
             path = HERE / f"{data}{'' if part == 'figures' else '-' + part}.md"
-            path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+            with path.open("w", encoding="utf-8") as file:
+                for line in PARTS[part](root, data):
+                    print(line, file=file, flush=True)
             print(path.read_text(encoding="utf-8"))
 
 
@@ -136,45 +139,43 @@ def _list_reasons(run: dict[str, Any]) -> list[str]:
     return ["## What was chosen, and why (seed 0)", "", *(f"- {why}" for why in run["settings"]["chosen_because"])]
 
 
-def _measure_ablation(root: Path, data: str) -> list[str]:
-    lines = [
-        f"# {data}: one part removed at a time",
-        "",
-        f"`python -m benchmarks.quality {data} ablation`. Validation part alone, seed 0; seconds of choosing.",
-        "",
-        "| recipe | recall@20 | ndcg@20 | seconds | chosen |",
-        "| --- | --- | --- | --- | --- |",
-    ]
+def _measure_ablation(root: Path, data: str) -> Iterator[str]:
+    yield f"# {data}: one part removed at a time"
+    yield ""
+    yield f"`python -m benchmarks.quality {data} ablation`. Validation part alone, seed 0; seconds of choosing."
+    yield ""
+    yield "| recipe | recall@20 | ndcg@20 | seconds | chosen |"
+    yield "| --- | --- | --- | --- | --- |"
+    n_items = read_train(root, data).n_items
     for name, settings in REMOVED.items():
         if "order" in name and "--sequences" not in DATA[data].files:
+            continue
+        if "closed form" in name and n_items > Config().recipe.most_linear_items:
             continue
         command = [sys.executable, "-m", "benchmarks.quality.choice", str(root), data, *settings]
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True, text=True)
         value = json.loads(done.stdout.splitlines()[-1])
         figures = f"{value['recall']:.4f} | {value['ndcg']:.4f} | {value['seconds']:.0f}"
-        lines.append(f"| {name} | {figures} | {', '.join(value['members'])} |")
-    return lines
+        yield f"| {name} | {figures} | {', '.join(value['members'])} |"
 
 
-def _measure_tail(root: Path, data: str) -> list[str]:
+def _measure_tail(root: Path, data: str) -> Iterator[str]:
     k = DATA[data].k
-    lines = [
-        f"# {data}: the price of the tail",
-        "",
-        f"`python -m benchmarks.quality {data} tail`. Test part, seed 0. The weight of log popularity in the score is",
-        "given instead of chosen; the rest is chosen as ever. Tail items are those outside the most popular fifth.",
-        "",
-        f"| model.popularity_weight | recall@{k} | ndcg@{k} | tail recall@{k} | head recall@{k} |",
-        "| --- | --- | --- | --- | --- |",
-    ]
+    yield f"# {data}: the price of the tail"
+    yield ""
+    yield f"`python -m benchmarks.quality {data} tail`. Test part, seed 0. The weight of log popularity in the score is"
+    yield "given instead of chosen; the rest is chosen as ever. Tail items are those outside the most popular fifth."
+    yield ""
+    yield f"| model.popularity_weight | recall@{k} | ndcg@{k} | tail recall@{k} | head recall@{k} |"
+    yield "| --- | --- | --- | --- | --- |"
     run: dict[str, Any] = {}
     for weight in POPULARITY_WEIGHTS:
         run = run_ours(root, data, [f"model.popularity_weight={weight}"])
         tail, head = (run["slices"][name] for name in ("tail_items", "head_items"))
         found = (run[f"recall@{k}"], run[f"ndcg@{k}"], tail[f"recall@{k}"], head[f"recall@{k}"])
-        lines.append(f"| {weight:g} | {' | '.join(f'{value:.4f}' for value in found)} |")
+        yield f"| {weight:g} | {' | '.join(f'{value:.4f}' for value in found)} |"
     tail, head = (run["slices"][name][f"item_knn_recall@{k}"] for name in ("tail_items", "head_items"))
-    return [*lines, f"| item-kNN | | | {tail:.4f} | {head:.4f} |"]
+    yield f"| item-kNN | | | {tail:.4f} | {head:.4f} |"
 
 
 PARTS = {"figures": _measure_figures, "ablation": _measure_ablation, "tail": _measure_tail}
