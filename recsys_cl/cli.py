@@ -8,27 +8,26 @@ from __future__ import annotations
 import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from recsys_cl.commands import store
+from recsys_cl.commands import lookup, store
 from recsys_cl.commands.export import export
 from recsys_cl.commands.schedule import schedule
 from recsys_cl.commands.serve import serve
-from recsys_cl.door import check_log_given, continue_run, load_config, read_id_file, run_app, start_run
+from recsys_cl.door import check_log_given, continue_run, load_config, run_app, start_run
 from recsys_cl.door import print_answer as _print
 from recsys_cl.errors import ConfigError
 from recsys_cl.options import (
+    Beside,
     ConfigFile,
-    FilterOptions,
     Force,
     Inputs,
     Json,
-    K,
-    LookupOptions,
     Set,
     Settings,
+    SplitFiles,
     StageSettings,
     Store,
 )
@@ -39,8 +38,7 @@ if TYPE_CHECKING:
 
 app = App(name="recsys-cl", help="From user interaction logs to a live nearest-neighbor index.", help_format="markdown")
 
-_NOTHING, _STAGE, _NO_INPUTS, _PLAIN = Settings(), StageSettings(), Inputs(), LookupOptions()
-_NO_FILTERS = FilterOptions()
+_NOTHING, _STAGE, _NO_INPUTS, _ALONE, _NO_FILES = Settings(), StageSettings(), Inputs(), Beside(), SplitFiles()
 
 
 @app.command
@@ -100,8 +98,7 @@ def profile(
     *,
     config: ConfigFile = None,
     settings: Set = None,
-    beside: Annotated[str | None, Parameter(help="Another log, to compare with.")] = None,
-    store: Annotated[Path | None, Parameter(help="Folder of a store, to compare with its last published runs.")] = None,
+    other: Beside = _ALONE,
     html: Annotated[Path | None, Parameter(help="File for a self-contained page.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -117,11 +114,11 @@ def profile(
     from recsys_cl.profiling import profile_log
     from recsys_cl.progress import show_progress
 
-    if beside is not None and store is not None:
+    if other.beside is not None and other.store is not None:
         raise ConfigError("what to compare with is not clear", "either --beside LOG or --store DIR")
     given = load_config(config, [*Inputs(log=log).list_settings(), *(settings or [])])
     with show_progress() as progress:
-        found = profile_log(given, beside=beside, store=store, progress=progress)
+        found = profile_log(given, beside=other.beside, store=other.store, progress=progress)
     if html is not None:
         write_text(html, render_profile(found))
     _print(as_json, found.dump(), describe_profile(found))
@@ -170,101 +167,6 @@ def images(config: ConfigFile = None, *, settings: StageSettings = _STAGE) -> No
 
 
 @app.command
-def similar(
-    item_id: Annotated[
-        str | None, Parameter(help="The item whose neighbors are wanted.", allow_leading_hyphen=True)
-    ] = None,
-    *,
-    image: Annotated[Path | None, Parameter(help="A picture instead of an item; it may be a new one.")] = None,
-    by: Annotated[
-        Literal["behavior", "image"] | None,
-        Parameter(
-            help="What makes neighbors: who touches them, or how they look (default: behavior; image for --image)."
-        ),
-    ] = None,
-    store: Store = Path("data"),
-    k: K = 10,
-    filters: FilterOptions = _NO_FILTERS,
-    as_json: Json = False,
-) -> None:
-    """Print the neighbors of an item, or of a picture.
-
-    Example: `recsys-cl similar i00042 --store data -k 5`
-
-    An item that has a picture and no events yet is answered from the place that its picture gives it; `space` tells so.
-    """
-    from recsys_cl.serving.image_lookup import answer_file, answer_item
-    from recsys_cl.serving.lookup import open_release
-    from recsys_cl.summary import describe_answers
-
-    if (item_id is None) == (image is None):
-        raise ConfigError("what to find neighbors of is not clear", "either an item_id or --image FILE")
-    chosen, release = filters.build(), open_release(store)
-    if image is not None:
-        answers = answer_file(release, image, k, by or "image", chosen)
-    else:
-        assert item_id is not None
-        answers = answer_item(release, item_id, k, by or "behavior", filters=chosen)
-    _print(as_json, answers, describe_answers(answers))
-
-
-@app.command
-def agreement(
-    item_id: Annotated[str | None, Parameter(help="An item with a picture.", allow_leading_hyphen=True)] = None,
-    *,
-    store: Store = Path("data"),
-    k: K = 10,
-    as_json: Json = False,
-) -> None:
-    """Print an item's neighbors by behavior and by picture side by side; without an item, what the two disagree on.
-
-    Example: `recsys-cl agreement i00042 --store data -k 5`
-
-    Without an item: pairs that look alike and behave differently, and pictures that are near-duplicates.
-    """
-    from recsys_cl.picture_summary import describe_both, describe_contrasts
-    from recsys_cl.serving.image_lookup import describe_agreement, list_contrasts
-    from recsys_cl.serving.lookup import open_release
-
-    release = open_release(store)
-    if item_id is not None:
-        found = describe_agreement(release, item_id, k)
-        _print(as_json, found, describe_both(found))
-    else:
-        found = list_contrasts(release)
-        _print(as_json, found, describe_contrasts(found, k))
-
-
-@app.command
-def recommend(
-    *,
-    user: Annotated[str | None, Parameter(help="A user of the log.", allow_leading_hyphen=True)] = None,
-    history: Annotated[str | None, Parameter(help="item_ids, separated by commas.", allow_leading_hyphen=True)] = None,
-    history_file: Annotated[Path | None, Parameter(help="File with one item_id a line, for ids with commas.")] = None,
-    store: Store = Path("data"),
-    k: K = 10,
-    filters: FilterOptions = _NO_FILTERS,
-    options: LookupOptions = _PLAIN,
-) -> None:
-    """Print recommendations for a user, or for anyone with a history of items.
-
-    Example: `recsys-cl recommend --user u000042 --store data`
-    """
-    from recsys_cl.serving.lookup import open_release
-    from recsys_cl.summary import describe_answers
-
-    if sum(given is not None for given in (user, history, history_file)) != 1:
-        raise ConfigError("whom to recommend to is not clear", "exactly one of --user, --history, --history-file")
-    chosen, release = filters.build(), open_release(store)
-    if user is not None:
-        answers = release.answer_user(user, k, options.include_seen, chosen)
-    else:
-        items = _read_history(history, history_file)
-        answers = release.answer_history(items, k, options.include_seen, chosen)
-    _print(options.as_json, answers, describe_answers(answers))
-
-
-@app.command
 def compare(
     run_a: Annotated[str, Parameter(help="An evaluated run, by its id.")],
     run_b: Annotated[str, Parameter(help="Another one of the same store.")],
@@ -287,9 +189,7 @@ def compare(
 @app.command
 def benchmark(
     *,
-    train: Annotated[Path | None, Parameter(help="Training events, with --test.")] = None,
-    test: Annotated[Path | None, Parameter(help="Test events, read once, at the end.")] = None,
-    sequences: Annotated[Path | None, Parameter(help="`user item item …` lines in time order: leave-one-out.")] = None,
+    files: SplitFiles = _NO_FILES,
     settings: Set = None,
     budget_seconds: Annotated[float | None, Parameter(help="Bounds choosing and training, by a nominal pace.")] = None,
     explain: Annotated[bool, Parameter(help="Test the samplers of negatives, too.", negative="")] = False,
@@ -306,7 +206,7 @@ def benchmark(
     bound = [] if budget_seconds is None else [f"recipe.budget_seconds={budget_seconds}"]
     config = load_config(None, [*(settings or []), *bound])
     with show_progress() as progress:
-        figures = run_benchmark(config, train=train, test=test, sequences=sequences, explain=explain, progress=progress)
+        figures = run_benchmark(config, **vars(files), explain=explain, progress=progress)
     _print(as_json, figures, describe_benchmark(figures))
 
 
@@ -361,7 +261,7 @@ def doctor(config: ConfigFile = None, *, store: Store = Path("data"), as_json: J
         raise SystemExit(1)
 
 
-for command in (export, serve, schedule, *store.COMMANDS):
+for command in (*lookup.COMMANDS, export, serve, schedule, *store.COMMANDS):
     app.command(command)
 
 
@@ -393,13 +293,6 @@ def _run_stage(
         known = {"run_id": current.run_id, "store": str(current.store), "stage": stage}
         result = {"result": current.read_result(stage)}
         _print(settings.as_json, known | result, summary.describe_stage(current, stage))
-
-
-def _read_history(history: str | None, path: Path | None) -> list[str]:
-    if history is not None:
-        return [item_id for item_id in history.split(",") if item_id]
-    assert path is not None
-    return read_id_file(path, "the history")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from recsys_cl.budget import Budget, estimate_budget
 from recsys_cl.config import Config
 from recsys_cl.errors import InputError, RefusedError
 from recsys_cl.files import TEMPORARY, expand_home
@@ -22,7 +23,7 @@ from recsys_cl.index.build import choose_kind, count_bytes
 from recsys_cl.interactions.survey import Survey, survey_log
 from recsys_cl.machine import measure_free_disk, measure_free_memory
 from recsys_cl.progress import Progress, report_nothing
-from recsys_cl.recipe import LINEAR, SEQUENCE, Budget, estimate_budget
+from recsys_cl.screening import LINEAR, SEQUENCE
 from recsys_cl.training.loop import Hooks
 from recsys_cl.training.trainer import train
 

@@ -60,10 +60,30 @@ class Inputs:
 
 @Parameter(name="*")
 @dataclass(frozen=True)
-class LookupOptions:
-    """How recommendations are answered."""
+class Beside:
+    """What a log is compared with."""
 
-    include_seen: Annotated[bool, Parameter(help="Items of the history may be recommended.", negative="")] = False
+    beside: Annotated[str | None, Parameter(help="Another log, to compare with.")] = None
+    store: Annotated[Path | None, Parameter(help="Folder of a store, to compare with its last published runs.")] = None
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class SplitFiles:
+    """A public split: two files, or one of sequences."""
+
+    train: Annotated[Path | None, Parameter(help="Training events, with --test.")] = None
+    test: Annotated[Path | None, Parameter(help="Test events, read once, at the end.")] = None
+    sequences: Annotated[Path | None, Parameter(help="`user item item …` lines in time order: leave-one-out.")] = None
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class LookupOptions:
+    """Where to look, and how it is answered."""
+
+    store: Store = Path("data")
+    k: K = 10
     as_json: Json = False
 
 

@@ -22,19 +22,32 @@ class LineProgress:
     """Writes a line with the time left at most every ten seconds: for logs, and terminals that cannot redraw."""
 
     def __init__(self, write: Callable[[str], None]) -> None:
-        self._write = write
-        self._what, self._started, self._first, self._written = "", 0.0, 0.0, 0.0
+        self._write, self._is_new = write, _notice_new()
+        self._started, self._first, self._written = 0.0, 0.0, 0.0
 
     def __call__(self, what: str, done: float, total: float, note: str = "") -> None:
         """See `Progress`."""
         now = time.monotonic()
-        if what != self._what:
-            self._what, self._started, self._first, self._written = what, now, done, now
+        if self._is_new(what, done):
+            self._started, self._first, self._written = now, done, now
         if now - self._written < _SECONDS_BETWEEN_LINES:
             return
         self._written = now
         since = (now - self._started, done - self._first)
         self._write(describe_progress(what, done, total, since, note))
+
+
+def _notice_new() -> Callable[[str, float], bool]:
+    """Tells whether a report is the first of its work: it has another name, or less is done than was."""
+    before, done_before = "", 0.0
+
+    def is_new(what: str, done: float) -> bool:
+        nonlocal before, done_before
+        new = what != before or done < done_before
+        before, done_before = what, done
+        return new
+
+    return is_new
 
 
 def describe_progress(what: str, done: float, total: float, since: tuple[float, float], note: str = "") -> str:
@@ -59,14 +72,13 @@ def show_progress() -> Iterator[Progress]:
     texts = [TextColumn(f"{{task.{field}}}", markup=False) for field in ("description", "fields[note]")]
     columns = (texts[0], BarColumn(), TimeRemainingColumn(), texts[1])
     with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
-        task = bars.add_task("", total=None, note="")
-        current = ""
+        task, is_new = bars.add_task("", total=None, note=""), _notice_new()
 
         def show(what: str, done: float, total: float, note: str = "") -> None:
-            nonlocal task, current
-            if what != current:
+            nonlocal task
+            if is_new(what, done):
                 bars.remove_task(task)
-                task, current = bars.add_task(what, total=total or None, note=note), what
+                task = bars.add_task(what, total=total or None, note=note)
             bars.update(task, completed=done, total=total or None, note=note)
 
         yield show

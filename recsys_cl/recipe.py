@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_cl.budget import SEQUENCE_STEP_COST, cut_to_budget
 from recsys_cl.config import Config, apply_settings
 from recsys_cl.errors import InputError
 from recsys_cl.interactions.table import Interactions
@@ -45,7 +46,6 @@ __all__ = [
     "LINEAR",
     "SEQUENCE",
     "VALIDATION_K",
-    "Budget",
     "Choice",
     "Fit",
     "Member",
@@ -53,15 +53,9 @@ __all__ = [
     "Plan",
     "choose_plan",
     "choose_steps",
-    "estimate_budget",
     "fit",
     "fit_plan",
 ]
-
-_STEP_SECONDS, _PRODUCT_SECONDS, _PLACE_SECONDS = 0.012, 1.2e-10, 6e-8  # nominal: a step, a logit's float, a place's
-_SEQUENCE_STEP_COST = 4  # a step in order costs so many without: where a log is small it is passed over less often
-_NEIGHBORS_COST = 1.6  # a step that reads neighbors costs so many without
-_LEAST_CUT = 0.1  # of the epochs, however small the budget
 
 
 @dataclass(frozen=True)
@@ -148,7 +142,9 @@ def choose_plan(train_part: Interactions, config: Config, place: Place = Place()
         choice = choose_steps(train_part, config, place)
         member = Member("given", [], choice.n_steps, choice.n_planned, 1.0)
         return Plan((member,), [choice.reason], {"given": choice.history}, {})
-    config, reasons = _cut_to_budget(judge, config, train_part.n_events)
+    n_users = int(np.count_nonzero(np.diff(judge.train.offsets) >= 2))
+    size = (n_users, judge.train.n_items, train_part.n_events)
+    config, reasons = cut_to_budget(config, size, _list_kinds(judge, config))
     settings, said = choose_bag(judge, config, place)
     reasons += said
     trials, histories = [], {}
@@ -252,7 +248,7 @@ def _try(
                 "training.moments": "all",
                 "model.dropout": recipe.sequence_dropout,
                 "training.epochs": recipe.sequence_epochs,
-                "training.least_steps": config.training.least_steps // _SEQUENCE_STEP_COST,
+                "training.least_steps": config.training.least_steps // SEQUENCE_STEP_COST,
                 "training.learning_rate": recipe.sequence_learning_rate,
                 "training.batch_users": config.training.batch_users,
             },
@@ -325,102 +321,3 @@ def _choose_blend(
         for t, weight in zip(chosen, weights, strict=True)
     ]
     return tuple(members), best, reasons
-
-
-def _cut_to_budget(judge: Judge, config: Config, n_events: int) -> tuple[Config, list[str]]:
-    """Fewer epochs where the plan would take more than the budget. By a nominal pace, not the clock: the same data and
-    settings give the same plan on every machine."""
-    planned = _estimate_seconds(judge, config, n_events)
-    share = config.recipe.budget_seconds / planned
-    said = f"budget: {planned:,.0f} of {config.recipe.budget_seconds:,.0f} nominal seconds"
-    if share >= 1:
-        return config, [said]
-    share = max(share, _LEAST_CUT)
-    whole = {
-        "training.least_steps": config.training.least_steps,
-        "recipe.bag_epochs": config.recipe.bag_epochs,
-        "recipe.screen_epochs": config.recipe.screen_epochs,
-        "recipe.sequence_epochs": config.recipe.sequence_epochs,
-    }
-    cut = {name: max(1, int(value * share)) for name, value in whole.items()}
-    shorter = apply_settings(config, free_settings(cut, config.recipe.keep))
-    recipe = shorter.recipe.model_copy(update={"keep": config.recipe.keep})  # cut, not given: trials may go lower
-    return shorter.model_copy(update={"recipe": recipe}), [f"{said}: {share:.0%} of the epochs"]
-
-
-def _estimate_seconds(judge: Judge, config: Config, n_events: int) -> float:
-    """Nominal seconds of choosing and of one fit."""
-    n_users = int(np.count_nonzero(np.diff(judge.train.offsets) >= 2))
-    costs = _Costs.estimate(config, (n_users, judge.train.n_items, n_events))
-    return costs.add_search(config, _list_kinds(judge, config))
-
-
-@dataclass(frozen=True)
-class _Costs:
-    """Nominal seconds of an epoch of a tower without order, and of one with it; steps of either; and the catalog."""
-
-    bag: float
-    sequence: float
-    steps: int
-    n_items: int
-
-    @staticmethod
-    def estimate(config: Config, size: tuple[int, int, int]) -> _Costs:
-        """size: users that hold a pair, items, events."""
-        training, dim = config.training, config.model.dim
-        n_users, n_items, n_events = size
-        steps = max(1, -(-n_users // training.batch_users))
-        offered = min(config.sampling.n_negatives, n_items)
-        queries = min(training.batch_users, n_users)
-        bag = steps * (_STEP_SECONDS + queries * offered * dim * _PRODUCT_SECONDS)
-        return _Costs(bag, bag + n_events * (offered * _PRODUCT_SECONDS + _PLACE_SECONDS) * dim, steps, n_items)
-
-    def count_passes(self, config: Config) -> tuple[float, float, float]:
-        """Epochs of a tower without order, of all its short trainings, and of a tower in order."""
-        recipe, least = config.recipe, config.training.least_steps
-        epochs = max(recipe.bag_epochs, least / self.steps)
-        # most often three temperatures, and a rung more of each
-        screen = epochs * recipe.screen_epochs / recipe.bag_epochs * 6
-        return epochs, screen, max(recipe.sequence_epochs, least / _SEQUENCE_STEP_COST / self.steps)
-
-    def add_search(self, config: Config, kinds: Sequence[str]) -> float:
-        """Nominal seconds of choosing and of one fit."""
-        recipe = config.recipe
-        epochs, screen, passes = self.count_passes(config)
-        bag = self.bag * (_NEIGHBORS_COST if any(recipe.neighbor_weights) else 1.0)
-        total = screen * bag + 2 * epochs * bag * (BAG in kinds) + 2 * passes * self.sequence * (SEQUENCE in kinds)
-        if LINEAR in kinds and self.n_items <= recipe.most_linear_items:
-            total += (len(recipe.ridges) + 1) * 4e-11 * self.n_items**3
-        return total
-
-
-@dataclass(frozen=True)
-class Budget:
-    """What all trainings of a run take at least and at most: steps, and nominal seconds; step_seconds: nominal, of a
-    step of the tower as it is configured."""
-
-    least_steps: int
-    most_steps: int
-    least_seconds: float
-    most_seconds: float
-    step_seconds: float
-
-
-def estimate_budget(config: Config, size: tuple[int, int, int], timed: bool) -> Budget:
-    """Before there is a log to judge by; size: users that hold a pair, items, events."""
-    costs, recipe, training = _Costs.estimate(config, size), config.recipe, config.training
-    in_order = config.sampling.positives == "next"
-    step = (costs.sequence if in_order else costs.bag) / costs.steps
-    if not recipe.search:
-        epochs = max(training.epochs, -(-training.least_steps // costs.steps))
-        n_fits = 2 + bool(config.split.validation_share)
-        every = min(training.validate_every * max(1, epochs // training.epochs), epochs)
-        at_least, at_most = n_fits * every * costs.steps, n_fits * epochs * costs.steps
-        return Budget(at_least, at_most, at_least * step, at_most * step, step)
-    kinds = [kind for kind in recipe.towers if kind != SEQUENCE or timed or config.split.by == "leave_last"]
-    bag_epochs, screen, passes = costs.count_passes(config)
-    nominal = costs.add_search(config, kinds)
-    cut = min(1.0, max(recipe.budget_seconds / nominal, _LEAST_CUT))
-    steps = cut * costs.steps * (screen + 3 * bag_epochs * (BAG in kinds) + 3 * passes * (SEQUENCE in kinds))
-    # A second fit comes after the budget; training may stop at an early validation.
-    return Budget(int(steps * 0.15), int(steps), 0.15 * cut * nominal, 1.5 * cut * nominal, step)

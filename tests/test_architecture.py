@@ -38,6 +38,7 @@ TOP = [
     "contract",
     "profiling",
     "recipe",
+    "budget",
     "pictured",
     "sheet",
     "cold_items",

@@ -16,7 +16,6 @@ from recsys_cl.files import measure_folder
 from recsys_cl.forecast import Forecast, Limits, check_fit, forecast_run
 from recsys_cl.machine import measure_free_disk, measure_free_memory
 from recsys_cl.pipeline import Outcome
-from recsys_cl.recipe import estimate_budget
 
 GIB = 1 << 30
 
@@ -43,13 +42,6 @@ def test_more_of_anything_takes_more(found: Forecast, tiny_config: Config) -> No
     wide = forecast_run(apply_settings(tiny_config, ["model.dim=256"]))
     assert wide.disk_bytes > found.disk_bytes
     assert wide.memory_bytes > found.memory_bytes
-    longer = estimate_budget(apply_settings(tiny_config, ["training.epochs=9"]), (60, 40, 1500), True)
-    usual = estimate_budget(tiny_config, (60, 40, 1500), True)
-    assert longer.most_steps == 3 * usual.most_steps
-    searched = estimate_budget(apply_settings(tiny_config, ["recipe.search=true"]), (60, 40, 1500), True)
-    assert searched.most_seconds > usual.most_seconds
-    cut = apply_settings(tiny_config, ["recipe.search=true", "recipe.budget_seconds=0.001"])
-    assert estimate_budget(cut, (60, 40, 1500), True).most_steps < searched.most_steps
 
 
 def test_a_run_that_cannot_fit_is_refused_with_each_figure_that_does_not(found: Forecast) -> None:

@@ -90,6 +90,17 @@ def test_work_that_goes_on_is_estimated_by_its_own_pace(clock: Clock) -> None:
     assert lines == ["training:  90%, 20 s left"], "not by the steps of the process that was killed"
 
 
+def test_the_same_work_done_again_has_a_pace_of_its_own(clock: Clock) -> None:
+    lines: list[str] = []
+    progress = LineProgress(lines.append)
+    for done in (0, 100, 0):
+        progress("training", done, 100)
+        clock.now += 500
+    clock.now -= 480
+    progress("training", 20, 100)
+    assert lines == ["training: 100%, 0 s left", "training:  20%, 80 s left"]
+
+
 def test_into_a_file_nothing_is_drawn(capfd: pytest.CaptureFixture[str], clock: Clock) -> None:
     with show_progress() as progress:
         progress("training", 0, 10)
