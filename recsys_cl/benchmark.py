@@ -35,7 +35,8 @@ from recsys_cl.interactions.table import Interactions
 from recsys_cl.progress import Progress, report_nothing
 
 if TYPE_CHECKING:
-    from recsys_cl.recipe import Fit, Plan
+    from recsys_cl.plan import Plan
+    from recsys_cl.recipe import Fit
 
 _SECTIONS = ("split", "sampling", "model", "loss", "training", "recipe")
 
@@ -72,7 +73,8 @@ def _measure(
     known: Interactions, find: Any, config: Config, ks: tuple[int, ...], progress: Progress, explain: bool
 ) -> dict[str, Any]:
     """Train, then call `find` for the targets: the test is out of reach until the vectors are final."""
-    from recsys_cl.recipe import Place, choose_plan, fit_plan
+    from recsys_cl.recipe import choose_plan, fit_plan
+    from recsys_cl.trials import Place
 
     started = time.perf_counter()
     plan = choose_plan(known, config, Place(progress))

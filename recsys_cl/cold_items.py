@@ -27,11 +27,12 @@ from recsys_cl.interactions.split import Split
 from recsys_cl.interactions.table import Interactions
 from recsys_cl.pictured import Before, PicturedItems
 from recsys_cl.progress import Progress, report_nothing
-from recsys_cl.recipe import Fit, Place, fit_plan
+from recsys_cl.recipe import Fit, fit_plan
 from recsys_cl.sampling.neighbors import build_neighbors
 from recsys_cl.training.encode import encode_candidates, encode_queries
 from recsys_cl.training.loop import Hooks
 from recsys_cl.training.pictures import TrainedPictures, train_pictures
+from recsys_cl.trials import Place
 
 TRUE_NEIGHBORS, KS = 10, (10, 20)
 LEAST_ITEMS = 20  # with fewer cold items chance decides

@@ -20,20 +20,9 @@ from recsys_cl.contract_section import ContractConfig
 from recsys_cl.errors import ConfigError
 from recsys_cl.files import dump_json, expand_home, hash_text
 from recsys_cl.image_sections import ImagesConfig
+from recsys_cl.learning_sections import LossConfig, ModelConfig, RecipeConfig, SamplingConfig, TrainingConfig
 from recsys_cl.scheduled_sections import ExportConfig, NotifyConfig, ScheduleConfig
-from recsys_cl.sections import (
-    EvaluationConfig,
-    IndexConfig,
-    IngestConfig,
-    LossConfig,
-    ModelConfig,
-    PublishingConfig,
-    RecipeConfig,
-    SamplingConfig,
-    Section,
-    SplitConfig,
-    TrainingConfig,
-)
+from recsys_cl.sections import EvaluationConfig, IndexConfig, IngestConfig, PublishingConfig, Section, SplitConfig
 
 __all__ = [
     "Config",

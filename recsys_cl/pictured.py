@@ -23,8 +23,8 @@ from recsys_cl.images.duplicates import group_duplicates
 from recsys_cl.interactions.split import Split
 from recsys_cl.interactions.table import Interactions
 from recsys_cl.picture_cache import PictureSet, cache_pictures
+from recsys_cl.plan import Plan
 from recsys_cl.progress import Progress, report_nothing
-from recsys_cl.recipe import Plan
 from recsys_cl.training.pictures import PictureFacts
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")

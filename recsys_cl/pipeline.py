@@ -14,7 +14,6 @@ Each stage reads what the one before wrote into the run's folder: an interrupted
 from __future__ import annotations
 
 import shutil
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -24,24 +23,23 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-import pyarrow as pa
 
-from recsys_cl.catalog import Catalog, join_attributes
+from recsys_cl.catalog import Catalog
 from recsys_cl.comparing import PER_USER
 from recsys_cl.contract import judge_ingested
 from recsys_cl.errors import ConfigError, MovedError, StoreError
 from recsys_cl.evaluation.evaluate import Evaluation, evaluate
 from recsys_cl.evaluation.targets import check_judged
-from recsys_cl.files import TEMPORARY, measure_folder, read_json, write_file, write_json
+from recsys_cl.files import measure_folder, read_json, write_file, write_json
 from recsys_cl.gating import Live, gather_facts, open_live, read_evaluated
 from recsys_cl.image_parts import SETTLED, read_image_parts
 from recsys_cl.index.structure import Index
 from recsys_cl.indexing import index_items
-from recsys_cl.interactions.attributes import read_items
 from recsys_cl.interactions.ingest import Ingested, ingest_log
-from recsys_cl.interactions.split import Split, align, check_audit, split_interactions
+from recsys_cl.interactions.split import check_audit
 from recsys_cl.interactions.table import Interactions
 from recsys_cl.interrupts import hold_run
+from recsys_cl.plan import Plan
 from recsys_cl.progress import Progress, report_nothing
 from recsys_cl.publishing.gate import check_finite, check_gate
 from recsys_cl.publishing.manifest import GateResult
@@ -51,6 +49,10 @@ from recsys_cl.publishing.release import ReleaseFacts, publish_release
 from recsys_cl.reporting import write_reports
 from recsys_cl.runs import Run
 from recsys_cl.settling import Settled, read_fit, read_tables, settle
+from recsys_cl.stage_inputs import join_users, read_frame, read_items_anew, split_run
+
+_SHOWN = {"candidates": "item vectors", "queries": "user vectors", "bags": "bag vectors"}
+_MOST_COMPARED = 3  # with how many live releases a candidate is compared, where others publish meanwhile
 
 
 @dataclass(frozen=True)
@@ -146,12 +148,13 @@ def _ingest(run: Run, progress: Progress, frames: Frames) -> None:
 
 def _train(run: Run, progress: Progress) -> None:
     from recsys_cl.fits import describe_tower, write_evaluated, write_published
-    from recsys_cl.recipe import Place, Plan, choose_plan, fit_plan
+    from recsys_cl.recipe import choose_plan, fit_plan
     from recsys_cl.sampling.audit import audit_pairs
     from recsys_cl.training.checkpoint import name_training
+    from recsys_cl.trials import Place
 
     config, interactions = run.config, Interactions.read(run.folder / "interactions")
-    split = _split(run, interactions)
+    split = split_run(run, interactions)
     check_audit(split.audit, config.split)
     check_judged(split.train, split.test)  # before hours of training
     pairs = audit_pairs(split.train, config)
@@ -187,7 +190,7 @@ def _train(run: Run, progress: Progress) -> None:
 
 
 def _evaluate(run: Run, progress: Progress) -> None:
-    split = _split(run, Interactions.read(run.folder / "interactions"))
+    split = split_run(run, Interactions.read(run.folder / "interactions"))
     config, seed = run.config.evaluation, run.config.training.seed
     found = evaluate(*read_fit(run.folder / "evaluated"), split.train, split.test, config, seed, progress)
     assert found.per_user is not None, "an evaluation that was just made has its users"
@@ -199,11 +202,10 @@ def _evaluate(run: Run, progress: Progress) -> None:
 def _images(run: Run, progress: Progress) -> None:
     from recsys_cl.imaging import make_images
     from recsys_cl.pictured import Before
-    from recsys_cl.recipe import Plan
 
     interactions = Interactions.read(run.folder / "interactions")
     plan = Plan.of_members(read_json(run.folder / "train.json")["members"])
-    before = Before(interactions, _split(run, interactions), plan, _read_items_anew(run))
+    before = Before(interactions, split_run(run, interactions), plan, read_items_anew(run))
     make_images(run, before, progress)
 
 
@@ -222,7 +224,7 @@ def _publish_beside(live: Live, run: Run, progress: Progress, force: str | None)
     interactions = Interactions.read(folder / "interactions")
     tables = read_tables(folder / "published")
     check_finite({_SHOWN[name]: vectors for name, vectors in tables.items()})
-    split = _split(run, interactions)
+    split = split_run(run, interactions)
     progress("publish", 0, 3, "rotating onto the live release, and building the index")
     settled = settle(folder / "published", folder / SETTLED, interactions.items, live.release, config.training.seed)
     evaluated = read_evaluated(folder, interactions, split)
@@ -279,7 +281,7 @@ def _gather_parts(
     here = ("evaluation.json", "report.html", "model_card.md")
     files = {name: (folder if name in here else folder / "published") / name for name in GIVEN_FILES}
     return ReleaseParts(
-        catalog=Catalog.build(interactions.items, _read_frame(folder / "items.parquet")),
+        catalog=Catalog.build(interactions.items, read_frame(folder / "items.parquet")),
         users=interactions.users,
         item_vectors=settled.candidates,
         bag_vectors=settled.bags,
@@ -289,39 +291,9 @@ def _gather_parts(
         rotation=settled.rotation,
         index=index,
         files=files | dict(settled.towers),
-        user_attributes=_join_users(interactions, folder / "users.parquet"),
+        user_attributes=join_users(interactions, folder / "users.parquet"),
         images=images,
     )
-
-
-_SHOWN = {"candidates": "item vectors", "queries": "user vectors", "bags": "bag vectors"}
-_MOST_COMPARED = 3  # with how many live releases a candidate is compared, where others publish meanwhile
-# A given test file is read as it is: the rules that judge a whole log would judge a part of one here.
-_TEST_LOG: dict[str, Any] = {
-    "items": "",
-    "users": "",
-    "incremental": False,
-    "window": "",
-    "since": "",
-    "until": "",
-    "core_users": 1,
-    "core_items": 1,
-}
-_TEST_LOG |= {"most_events_per_day": 0}
-
-
-def _split(run: Run, interactions: Interactions) -> Split:
-    """The split is a function of its inputs, so that no stage needs to store it."""
-    config, seed = run.config.split, run.config.training.seed
-    if config.by != "file":
-        return split_interactions(interactions, config, seed)
-    if not config.test:
-        raise ConfigError("split.by is file, but no test file is given", "split.test", "--set split.test=FILE")
-    given = run.config.ingest.model_copy(update=_TEST_LOG | {"log": config.test})
-    with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=run.folder) as work:
-        found = ingest_log(given, run.config.images, Path(work) / "raw", Path(work), check_enough=False)
-        train, test = align(interactions, found.interactions)
-        return split_interactions(train, config, seed, test)
 
 
 def _do_once(path: Path, do: Callable[[], Any]) -> Any:
@@ -329,25 +301,6 @@ def _do_once(path: Path, do: Callable[[], Any]) -> Any:
     if not path.exists():
         write_json(path, do())
     return read_json(path)
-
-
-def _read_frame(path: Path) -> pl.DataFrame | None:
-    return pl.read_parquet(path) if path.exists() else None
-
-
-def _read_items_anew(run: Run) -> pl.DataFrame | None:
-    """The items file as it is now, for new items may have come since; attributes given in memory as they were."""
-    column = read_json(run.folder / "ingest.json")["columns"]["item"]
-    found = read_items(run.config.ingest, run.config.images, [column])
-    return _read_frame(run.folder / "items.parquet") if found is None else found.frame
-
-
-def _join_users(interactions: Interactions, path: Path) -> pa.Table | None:
-    """A line of attributes for each user of the log."""
-    attributes = _read_frame(path)
-    if attributes is None:
-        return None
-    return join_attributes(interactions.users, attributes, "user_id")
 
 
 def _named(progress: Progress, name: str) -> Progress:

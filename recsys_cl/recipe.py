@@ -13,7 +13,7 @@ Then what was chosen is fitted anew to all events, for as many steps. The test p
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,12 +25,12 @@ from recsys_cl.errors import InputError
 from recsys_cl.interactions.table import Interactions
 from recsys_cl.model.blend import find_history_length
 from recsys_cl.model.towers import TwoTowers
+from recsys_cl.plan import Choice, Member, Plan
 from recsys_cl.screening import BAG, LINEAR, SEQUENCE, choose_bag
 from recsys_cl.training.encode import Model, blend_vectors, build_blend, encode_candidates, encode_queries
 from recsys_cl.training.linear import fit_linear
 from recsys_cl.training.trainer import train
 from recsys_cl.trials import (
-    VALIDATION_K,
     Figures,
     Judge,
     Place,
@@ -41,69 +41,6 @@ from recsys_cl.trials import (
     judge_vectors,
     measure_scale,
 )
-
-__all__ = [
-    "LINEAR",
-    "SEQUENCE",
-    "VALIDATION_K",
-    "Choice",
-    "Fit",
-    "Member",
-    "Place",
-    "Plan",
-    "choose_plan",
-    "choose_steps",
-    "fit",
-    "fit_plan",
-]
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What was chosen on validation: n_steps of the n_planned over which the step size falls, None for all epochs;
-    `reason` says why, for people."""
-
-    n_steps: int | None
-    history: list[dict[str, Any]]
-    reason: str
-    n_planned: int | None = None
-
-
-@dataclass(frozen=True)
-class Member:
-    """One model of the plan: its kind, its settings beside the configuration's, the number of steps as in `Choice`, and
-    the weight of its logits in the blend."""
-
-    kind: str
-    settings: list[str]
-    n_steps: int | None
-    n_planned: int | None
-    weight: float
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What was chosen: members to fit and to blend; reasons, a line for each decision; histories of the trainings;
-    validation: recall and ndcg at 20 of the whole, empty where towers were not compared."""
-
-    members: tuple[Member, ...]
-    reasons: list[str]
-    histories: dict[str, list[dict[str, Any]]]
-    validation: dict[str, float]
-
-    def dump(self) -> dict[str, Any]:
-        """As JSON values."""
-        return asdict(self)
-
-    @staticmethod
-    def load(values: dict[str, Any]) -> Plan:
-        """From what `dump` gave."""
-        return Plan(**(values | {"members": tuple(Member(**member) for member in values["members"])}))
-
-    @staticmethod
-    def of_members(values: Sequence[dict[str, Any]]) -> Plan:
-        """Of its members alone, as JSON values: enough to fit it again."""
-        return Plan(tuple(Member(**member) for member in values), [], {}, {})
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,11 @@ from recsys_cl.benchmark import read_events, run_benchmark
 from recsys_cl.config import Config, apply_settings
 from recsys_cl.interactions.table import Interactions
 from recsys_cl.pipeline import run_all
+from recsys_cl.plan import Plan
 from recsys_cl.progress import report_nothing
-from recsys_cl.recipe import BAG, LINEAR, SEQUENCE, Plan, choose_plan, fit_plan
+from recsys_cl.recipe import choose_plan, fit_plan
 from recsys_cl.runs import create_run
+from recsys_cl.screening import BAG, LINEAR, SEQUENCE
 from recsys_cl.serving.lookup import open_release
 from recsys_cl.trials import Figures, Judge, Place, build_judge, judge_vectors
 

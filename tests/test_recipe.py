@@ -14,9 +14,11 @@ from recsys_cl.config import Config, apply_settings
 from recsys_cl.errors import RefusedError
 from recsys_cl.interactions.split import split_validation
 from recsys_cl.interactions.table import Interactions
+from recsys_cl.plan import Choice
 from recsys_cl.progress import report_nothing
-from recsys_cl.recipe import VALIDATION_K, Choice, Place, choose_steps, fit
+from recsys_cl.recipe import choose_steps, fit
 from recsys_cl.training.trainer import train
+from recsys_cl.trials import VALIDATION_K, Place
 
 
 @pytest.fixture(scope="module")

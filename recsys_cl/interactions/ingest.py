@@ -6,38 +6,34 @@ Memory: the distinct ids, one batch of rows and one bucket of users; never all e
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
 from recsys_cl.catalog import ID
-from recsys_cl.config import ImagesConfig, IngestConfig, is_url
-from recsys_cl.errors import ConfigError, LogError
+from recsys_cl.config import ImagesConfig, IngestConfig
+from recsys_cl.errors import LogError
 from recsys_cl.files import LEFTOVER_HOURS, TEMPORARY, dump_json, hash_text, remove_leftovers
 from recsys_cl.interactions.assemble import Assembled, Assembly, assemble_interactions
 from recsys_cl.interactions.attributes import USER_ID, Attributes, count_attributes, read_items, read_users
-from recsys_cl.interactions.batches import Batch
+from recsys_cl.interactions.opening import bound_times, list_some, open_source
 from recsys_cl.interactions.profile import ARRIVED, WHOLE, Former, Profile, profile_interactions, profile_parts
-from recsys_cl.interactions.raw import Part, merge_parts, parse_file, parse_stream, read_ledger, write_ledger
-from recsys_cl.interactions.readers import slice_frame
+from recsys_cl.interactions.raw import Part, merge_parts, read_ledger, write_ledger
 from recsys_cl.interactions.refusals import open_refusals
 from recsys_cl.interactions.report import FileReport, IngestReport
 from recsys_cl.interactions.rules import check_roles, check_row_rules
-from recsys_cl.interactions.schema import ROLES, Role, recognize_columns
-from recsys_cl.interactions.sources import SourceFile, check_delimiter, is_within, open_log
-from recsys_cl.interactions.sql import open_query
+from recsys_cl.interactions.schema import ROLES
+from recsys_cl.interactions.sources import is_within
 from recsys_cl.interactions.table import Interactions
-from recsys_cl.interactions.times import format_times, parse_bound
+from recsys_cl.interactions.times import format_times
 from recsys_cl.progress import Progress, report_nothing
 
-REFUSED_FILE, INTERACTIONS_FOLDER, FRAME_NAME = "refused.parquet", "interactions", "frame"
+REFUSED_FILE, INTERACTIONS_FOLDER = "refused.parquet", "interactions"
 
 
 @dataclass(frozen=True)
@@ -64,16 +60,6 @@ def accept_all(ingested: Ingested) -> list[str]:
     return []
 
 
-@dataclass(frozen=True)
-class _Source:
-    """A log that could be opened: the columns of each of its parts, and the function that parses them into `raw`,
-    which gives the parts in order and the names of those that were not yet there. `notes` are for the report."""
-
-    columns: Sequence[dict[Role, str]]
-    parse: Callable[[Path], tuple[list[Part], frozenset[str]]]
-    notes: list[str]
-
-
 def ingest_log(
     config: IngestConfig,
     images: ImagesConfig,
@@ -92,9 +78,9 @@ def ingest_log(
     log that serves as a test may be such. Raises ConfigError and LogError, and what `accept` raises: the store has then
     not read these sources; refused.parquet stays where rows were read.
     """
-    config = _bound_times(config)
+    config = bound_times(config)
     rules = check_row_rules(config)
-    with _open_source(config, frame, progress) as source:
+    with open_source(config, frame, progress) as source:
         for columns in source.columns:
             check_roles(rules, columns, "the log")
         items = read_items(config, images, [source.columns[0]["item"]])
@@ -136,74 +122,6 @@ def ingest_log(
     write_ledger(raw, [*parts, *later])
     remove_leftovers(raw, LEFTOVER_HOURS)
     return replace(ingested, report=report)
-
-
-def _bound_times(config: IngestConfig) -> IngestConfig:
-    """Of a database, a window ends where its day, or its hour, ends; the sooner bound counts."""
-    if not config.window or not is_url(config.log):
-        return config
-    begin = datetime.fromisoformat(config.window).replace(tzinfo=UTC)
-    end = begin + (timedelta(hours=1) if "T" in config.window else timedelta(days=1))
-    micros = int(end.timestamp()) * 1_000_000
-    given = parse_bound(config.until, "ingest.until")
-    micros = micros if given is None else min(micros, given)
-    return config.model_copy(update={"until": str(format_times(pl.Series([micros]))[0])})
-
-
-@contextlib.contextmanager
-def _open_source(config: IngestConfig, frame: pl.DataFrame | None, progress: Progress) -> Iterator[_Source]:
-    if frame is not None:
-        columns = recognize_columns(frame.columns, config, "the frame")
-        batches = slice_frame(frame, config.batch_rows)
-        yield _Source([columns], lambda raw: _parse_stream(FRAME_NAME, batches, columns, config, raw), [])
-    elif not config.log:
-        raise ConfigError("no log is given", "a file, a folder, a glob or a database URL", "name it with: --log PATH")
-    elif is_url(config.log):
-        with open_query(config.log, config.query) as query:
-            named = recognize_columns(query.columns, config, f"the query on {query.url}")
-            rows = _tell_rows(query.read_batches(config.batch_rows), progress)
-            yield _Source([named], lambda raw: _parse_stream(query.url, rows, named, config, raw), [])
-    else:
-        files, empty = open_log(config.log, config.format, config.delimiter, config.quoted, config.window)
-        for file in files:
-            if not (config.user_column and config.item_column):
-                check_delimiter(file)
-        chosen = [recognize_columns(file.layout.columns, config, str(file.path)) for file in files]
-        notes = [f"{len(empty)} files without a byte were left out: {_list_some(empty)}"] if empty else []
-        yield _Source(chosen, lambda raw: _parse_files(files, chosen, config, raw, progress), notes)
-
-
-def _parse_files(
-    files: Sequence[SourceFile], columns: Sequence[dict[Role, str]], config: IngestConfig, raw: Path, progress: Progress
-) -> tuple[list[Part], frozenset[str]]:
-    total = sum(file.size_bytes for file in files)
-    before, parts, fresh = 0, [], set()
-    for file, chosen in zip(files, columns, strict=True):
-
-        def tell(done: int, name: str = file.name, start: int = before) -> None:
-            progress("reading", start + done, total, name)
-
-        part, is_fresh = parse_file(file, chosen, (config.time_unit, config.batch_rows), raw, tell)
-        parts.append(part)
-        if is_fresh:
-            fresh.add(part.name)
-        tell(file.size_bytes)
-        before += file.size_bytes
-    return parts, frozenset(fresh)
-
-
-def _parse_stream(
-    name: str, batches: Iterator[Batch], columns: dict[Role, str], config: IngestConfig, raw: Path
-) -> tuple[list[Part], frozenset[str]]:
-    return [parse_stream(name, batches, columns, config.time_unit, raw)], frozenset({name})
-
-
-def _tell_rows(batches: Iterator[Batch], progress: Progress) -> Iterator[Batch]:
-    n_rows = 0
-    for batch in batches:
-        yield batch
-        n_rows += batch.rows.height
-        progress("reading", n_rows, 0, "rows of the query")
 
 
 def _check_alike(parts: Sequence[Part]) -> None:
@@ -258,12 +176,12 @@ def _note_origin(former: Sequence[Part], current: Sequence[Part], fresh: frozens
     changed = [part.name for part in former if part.name in now and part.sha256 != now[part.name].sha256]
     if kept:
         n_rows = sum(part.n_rows for part in kept)
-        names = _list_some([part.name for part in kept])
+        names = list_some([part.name for part in kept])
         notes.append(f"{len(kept)} sources with {n_rows} rows are kept from earlier runs of this store: {names}")
     if unchanged:
         notes.append(f"{len(unchanged)} of {len(now)} files had been read before, and were not read again")
     if changed:
-        notes.append(f"{len(changed)} sources have changed; their former rows are replaced: {_list_some(changed)}")
+        notes.append(f"{len(changed)} sources have changed; their former rows are replaced: {list_some(changed)}")
     return notes
 
 
@@ -281,10 +199,6 @@ def _note_outside(items: Attributes | None) -> list[str]:
         return []
     where = "their folder, images.root or else that of the items file"
     return [f"{items.n_outside} paths of pictures lead out of {where}; those are left out"]
-
-
-def _list_some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _report(
