@@ -296,6 +296,20 @@ def test_an_export_goes_for_those_in_a_file_to_any_place(recsys: Command, store:
     assert "no -k" in fail(recsys("export", "embeddings", "--store", store, "-k", "3", *places[0]), 2)
 
 
+def test_a_begun_export_of_a_release_that_is_no_longer_live_is_gone_on_with_by_its_name(
+    recsys: Command, tiny_outcome: Outcome, tmp_path: Path
+) -> None:
+    store, shards = tmp_path / "store", tmp_path / "shards"
+    shutil.copytree(tiny_outcome.run.store, store)
+    command = ("export", "recommendations", "--store", store, "--out", shards, "-k", "2")
+    begun = ask(recsys, *command)
+    ask(recsys, "publish", "--store", store, "--run", tiny_outcome.run.run_id, "--force", "once more")
+    assert f"--release {begun['release']}" in fail(recsys(*command), 2)
+    done = ask(recsys, *command, "--release", begun["release"])
+    assert (done["release"], done["n_shards_kept"]) == (begun["release"], begun["n_shards"])
+    assert "there is no release" in fail(recsys(*command, "--release", "another"), 2)
+
+
 def test_export_writes_the_columns_that_are_promised(recsys: Command, store: Path, tmp_path: Path) -> None:
     users, items = get_ids(store, "users.arrow", "user_id"), get_ids(store, "catalog.arrow", "item_id")
     (release,) = list_releases(store)

@@ -15,6 +15,7 @@ from recsys_cl.options import FilterOptions, Json, Store
 
 if TYPE_CHECKING:
     from recsys_cl.serving.export_jobs import Request
+    from recsys_cl.serving.lookup import Release
     from recsys_cl.serving.sinks import Sink
 
 _DEFAULT_K = 20
@@ -41,17 +42,33 @@ class Place:
         """As a sink. Raises ConfigError where it is not clear."""
         from recsys_cl.serving.sinks import FileSink, FolderSink
 
-        if (self.out is None) == (self.to is None) or (self.to is None) != (self.table is None):
-            raise ConfigError("where to export to is not clear", "either --out PATH, or --to URL --table NAME")
-        if self.out is not None:
+        if self.out is not None and self.to is None and self.table is None:
             if self.schema is not None:
                 raise ConfigError("--schema is of a table", "--to URL --table NAME")
             return FileSink(self.out) if self.out.suffix else FolderSink(self.out)
-        from recsys_cl.serving.tables import TableSink
+        if self.out is None and self.to is not None and self.table is not None:
+            from recsys_cl.serving.tables import TableSink
 
-        assert self.to is not None
-        assert self.table is not None
-        return TableSink(self.to, self.table, self.schema)
+            return TableSink(self.to, self.table, self.schema)
+        raise ConfigError("where to export to is not clear", "either --out PATH, or --to URL --table NAME")
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Source:
+    """What is exported."""
+
+    store: Store = Path("data")
+    release: Annotated[
+        str | None, Parameter(help="A release, to go on with what was begun of it (default: the live one).")
+    ] = None
+
+    def open(self) -> Release:
+        """The release. Raises StoreError and SealError where it cannot be read."""
+        from recsys_cl.publishing.store import find_release
+        from recsys_cl.serving.lookup import open_release
+
+        return open_release(self.store if self.release is None else find_release(self.store, self.release))
 
 
 @Parameter(name="*")
@@ -101,13 +118,13 @@ class Wanted:
         )
 
 
-_NOWHERE, _ALL, _NO_FILTERS = Place(), Wanted(), FilterOptions()
+_LIVE, _NOWHERE, _ALL, _NO_FILTERS = Source(), Place(), Wanted(), FilterOptions()
 
 
 def export(
     what: Literal["recommendations", "neighbors", "embeddings"],
     *,
-    store: Store = Path("data"),
+    source: Source = _LIVE,
     place: Place = _NOWHERE,
     wanted: Wanted = _ALL,
     filters: FilterOptions = _NO_FILTERS,
@@ -124,12 +141,11 @@ def export(
     from recsys_cl.publishing.exported import record_export
     from recsys_cl.release_summary import describe_export
     from recsys_cl.serving.export import export as run_export
-    from recsys_cl.serving.lookup import open_release
 
     sink, request = place.build(), wanted.build(what, filters)
-    release = open_release(store)
-    if not record_export(store, place.out or sink.shown, release.version, request.kind):
-        print(f"recsys-cl: {store} cannot be written, so `forget` will not know of this export", file=sys.stderr)
+    release = source.open()
+    if not record_export(source.store, place.out or sink.shown, release.version, request.kind):
+        print(f"recsys-cl: {source.store} cannot be written, so `forget` will not know of this export", file=sys.stderr)
     with show_progress() as progress:
         done = run_export(release, request, sink, progress)
     print_answer(as_json, done.dump(), describe_export(done))

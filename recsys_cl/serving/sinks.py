@@ -213,6 +213,8 @@ class FolderSink:
         if other:
             differences = ", ".join(f"{name} {found.get(name)!r} instead of {facts.get(name)!r}" for name in other)
             remedy = f"name another folder, or delete it: rm -r {quote(str(self.path))}"
+            if {"release"} <= set(other) <= {"release", "model"}:
+                remedy = f"go on with it: --release {found.get('release')}; or {remedy}"
             raise InputError(f"the folder {self.path} holds another export: {differences}", "the same one", remedy)
 
 

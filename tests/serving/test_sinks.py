@@ -137,7 +137,7 @@ def test_an_error_in_the_middle_leaves_what_was_there(place: Place) -> None:
 def test_a_second_export_replaces_the_first_or_is_refused_and_never_mixes_with_it(place: Place) -> None:
     put(place, [build_lines(["a", "b", "c"])])
     if isinstance(place.sink, FolderSink):
-        with pytest.raises(InputError, match=r"another export: release 'r1' instead of 'r2'.*rm -r"):
+        with pytest.raises(InputError, match=r"another export: release 'r1' instead of 'r2'.*--release r1; or .*rm -r"):
             put(place, [build_lines(["d"], "r2")], facts={"release": "r2"})
     else:
         put(place, [build_lines(["d"], "r2")], facts={"release": "r2"})

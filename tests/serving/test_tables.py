@@ -94,6 +94,19 @@ def test_a_table_that_is_no_export_is_not_replaced(url: str) -> None:
     assert list_ours(url) == []
 
 
+def test_a_view_on_the_old_table_stands_in_the_way_and_is_told(postgres: str) -> None:
+    put(TableSink(postgres, "viewed"), "r1")
+    with talk(postgres) as connection:
+        connection.exec_driver_sql("CREATE VIEW seen AS SELECT user_id FROM viewed")
+    with pytest.raises(InputError, match="seen"):
+        put(TableSink(postgres, "viewed"), "r2")
+    with talk(postgres) as connection:
+        assert connection.exec_driver_sql("SELECT DISTINCT release FROM viewed").scalars().all() == ["r1"]
+        connection.exec_driver_sql("DROP VIEW seen")
+    assert list_ours(postgres) == []
+    put(TableSink(postgres, "viewed"), "r2")
+
+
 def test_one_who_reads_all_the_time_sees_the_old_table_or_the_new_one_whole(postgres: str) -> None:
     sink, sizes = TableSink(postgres, "busy"), {"r0": 1000, "r1": 2000, "r2": 3000}
     put(sink, "r0", sizes["r0"])
