@@ -6,8 +6,8 @@ to implicit as its factors, so that both compute the same dot products, leave ou
 the same items. implicit is asked in batches of 1,000 and of 10,000 users and for all at once, its BLAS held to one
 thread as it advises; the quickest of the three is the one to compare with. One process, all in turn, `--rounds` times;
 ratios are of the same turn, and, where others use the machine, too, of the best turns of each. Ours is timed alone
-(`search_exact`), as a whole export to a Parquet file, and as a whole export by an index (`--approximate`), each kind
-built over the same vectors, with what it holds of the exact answers.
+(`search_exact`), as a whole export to a Parquet file, and as a whole export by an index (`--approximate`), tuned as
+that of a release, with what it holds of the exact answers.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from threadpoolctl import threadpool_limits
 from recsys_cl import library
 from recsys_cl.config import IndexConfig
 from recsys_cl.evaluation.topk import search_exact
-from recsys_cl.index.build import build_index
+from recsys_cl.index.tune import build_tuned
 from recsys_cl.machine import count_cores
 from recsys_cl.serving.export import export
 from recsys_cl.serving.export_jobs import Request
@@ -105,8 +105,8 @@ def _compare(split: str, release: Release, k: int, rounds: int, folder: Path) ->
         Contender("export to Parquet, exact", _export(release, Request("recommendations", k), folder)),
     ]
     recalls: dict[str, float] = {}
-    for kind in ("ivf", "hnsw", "ivfpq"):
-        index, _ = build_index(items, IndexConfig(kind=kind))
+    for kind in ("ivf", "hnsw"):
+        index = build_tuned(items, [users], IndexConfig(kind=kind), 0)
         indexed = replace(release, parts=replace(parts, index=index))
         request = Request("recommendations", k, approximate=True)
         ours.append(Contender(f"export to Parquet, {kind}", _export(indexed, request, folder)))

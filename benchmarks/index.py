@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -23,17 +24,16 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from benchmarks.contenders.graphs import Contender, Hnswlib, Usearch
+from benchmarks.drawn import DIM, draw_vectors
 from recsys_cl.config import IndexConfig
-from recsys_cl.index.build import count_bytes
 from recsys_cl.index.recall import find_bounds, share_found
 from recsys_cl.index.structure import Index
 from recsys_cl.index.tune import build_tuned
 from recsys_cl.machine import count_cores
 
 HERE = Path(__file__).parent
-DIM, K, WANTED, N_QUERIES, N_ALONE = 64, 10, 0.99, 2_000, 300
+K, WANTED, N_QUERIES, N_ALONE = 10, 0.99, 2_000, 300
 BATCH, BOTH, ALONE = MODES = ("batch, one thread", "batch, two threads", "one at a time")
-_SPECTRUM = (1 + np.arange(DIM)) ** -0.35  # of the item vectors that MovieLens-100K gives
 _AROUND = (0.35, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.5)  # times the tuned number of lists
 
 
@@ -52,7 +52,9 @@ class Ours:
             for effort in self.efforts
         }
         self._n_threads = 0
-        self.mib = count_bytes(facts.kind, len(vectors), DIM, IndexConfig()) / 2**20
+        with tempfile.TemporaryDirectory() as folder:
+            index.write(Path(folder) / "index")
+            self.mib = (Path(folder) / "index").stat().st_size / 2**20
 
     def search(self, queries: NDArray[np.float32], k: int, effort: int, n_threads: int) -> NDArray[np.int64]:
         """Rows [m, k]."""
@@ -86,43 +88,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--rounds", type=int, default=9, help="turns of each contender")
-    parser.add_argument("--ef-construction", type=int, default=100, help="effort of the graphs' building")
     parser.add_argument("--output", type=Path, default=HERE / "index.md")
     given = parser.parse_args()
     lines = [
         f"# Queries a second at ann_recall@{K} {WANTED}, {count_cores()} cores",
         "",
         f"Written by `python -m benchmarks.index`: {N_QUERIES:,} queries, {DIM} floats, median of {given.rounds} "
-        f"turns; graphs built with ef_construction {given.ef_construction}. One thread: seconds of the processor; two: "
+        f"turns; graphs are built by the defaults of their libraries. One thread: seconds of the processor; two: "
         "of the clock. In brackets: times the pace of the better of the other two, median over the turns, least and "
         "greatest.",
         "",
     ]
     for n_items in given.sizes:
-        lines += _compare(n_items, given.ef_construction, given.rounds)
+        lines += _compare(n_items, given.rounds)
         given.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))
 
 
-def draw_vectors(n: int, n_items: int, seed: int) -> NDArray[np.float32]:
-    """Unit vectors [n, DIM] around the centers of a catalog of `n_items`, drawn with `seed`."""
-    rng, n_centers = np.random.default_rng(seed), round(math.sqrt(n_items))
-    centers = np.random.default_rng(7).normal(size=(n_centers, DIM)) * _SPECTRUM
-    shares = (1 + np.arange(n_centers)) ** -0.5
-    vectors = centers[rng.choice(n_centers, size=n, p=shares / shares.sum())].astype(np.float32)
-    vectors += rng.standard_normal(size=(n, DIM), dtype=np.float32) * _SPECTRUM.astype(np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors
-
-
-def _compare(n_items: int, ef_construction: int, n_rounds: int) -> list[str]:
+def _compare(n_items: int, n_rounds: int) -> list[str]:
     vectors, queries = draw_vectors(n_items, n_items, 0), draw_vectors(N_QUERIES, n_items, 1)
     tuning = draw_vectors(N_QUERIES, n_items, 2)  # ours must not be tuned for the queries that are timed
     bounds = find_bounds(vectors, queries, K)
     makers: list[Callable[[], Contender]] = [
         lambda: Ours(vectors, tuning),
-        lambda: Hnswlib(vectors, ef_construction, count_cores()),
-        lambda: Usearch(vectors, ef_construction, count_cores()),
+        lambda: Hnswlib(vectors, count_cores()),
+        lambda: Usearch(vectors, count_cores()),
     ]
 
     def judge(rows: NDArray[np.int64]) -> float:

@@ -1,6 +1,7 @@
 """Requests a second of the service beside a bare FastAPI route that gives the same bytes, at 1, 8 and 64 connections.
 
 `python -m benchmarks.service [--store STORE] [--seconds 5] [--rounds 3]` writes `service.md`; wrk must be installed.
+Without STORE a release of 100,000 items and as many users is drawn, 64 floats wide.
 Each server is a process of its own, as it starts by itself, its log written to nothing; wrk asks with one thread, from
 the same machine. The bare one is what a first page of FastAPI's documentation shows: an `async` route under uvicorn
 that returns a dictionary held in memory, and reads the body where there is one. All in turns; medians of the rounds.
@@ -24,12 +25,13 @@ from typing import Any
 from urllib.parse import quote
 from urllib.request import Request, urlopen
 
-from benchmarks.soak import make_store
+from benchmarks.drawn import make_small, publish_large
 from recsys_cl.machine import count_cores
 from recsys_cl.serving.lookup import open_release
 
 HERE = Path(__file__).parent
 CONNECTIONS = (1, 8, 64)
+N_DRAWN = 100_000
 N_ASKED = 200  # different requests, one after the other
 _BARE = """
 import json, socket, sys
@@ -172,14 +174,16 @@ def render(found: dict[tuple[str, int, str], dict[str, float]], about: str) -> s
 def main() -> int:
     """Measure, and write the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--store", type=Path, help="one with a release; without it one is made of a drawn log")
+    parser.add_argument("--store", type=Path, help="one with a release")
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     if shutil.which("wrk") is None:
         parser.error("wrk is not installed; install it with the package manager of this system: apt-get install wrk")
     with tempfile.TemporaryDirectory() as name:
-        store = given.store or make_store(Path(name))
+        store = given.store or Path(name) / "store"
+        if given.store is None:
+            publish_large(make_small(Path(name)), store, N_DRAWN, N_DRAWN)
         found = compare(store, Path(name), given.seconds, given.rounds)
         n_items = open_release(store).n_items
     about = f"{n_items:,} items, k 10, {count_cores()} cores for server and wrk; median of {given.rounds} rounds of "

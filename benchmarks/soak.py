@@ -1,11 +1,13 @@
 """A long mixture of good and hostile requests through many exchanges of the release: nothing fails, memory stays.
 
-    python -m benchmarks.soak [--store STORE] [--requests 100000] [--reloads 50] [--clients 8] [--json]
+    python -m benchmarks.soak [--store STORE] [--requests 100000] [--reloads 50] [--clients 8] [--json] [--out FILE]
 
 STORE has at least two releases, and is copied; without one, two small releases are trained on a drawn log. Good
-requests are checked against what lookup answers from the release that they name; hostile ones must be refused as a
-client's error. Ours are errors of the 500s but 503 (come again), a lost connection of a good request, and an answer
-that is not, as a whole, that of one release.
+requests (neighbors, with and without a filter, of users, with and without why, of histories, and batches of them) are
+checked against what lookup answers from the release that they name; hostile ones must be refused as a client's error.
+Ours are errors of the 500s but 503 (come again), a lost connection of a good request, and an answer that is not, as a
+whole, that of one release. Exit code 1 where there is one, where an exchange did not happen, and where memory at the
+end is more than a quarter above what it was after a tenth of the exchanges.
 """
 
 from __future__ import annotations
@@ -39,9 +41,11 @@ from recsys_cl.pipeline import run_all
 from recsys_cl.publishing.live import move_current
 from recsys_cl.publishing.store import find_release, list_versions
 from recsys_cl.runs import create_run
+from recsys_cl.serving.filters import Filters
 from recsys_cl.serving.lookup import Release, open_release
 
 _HOSTILE_SHARE = 0.3
+_MOST_GROWTH = 1.25
 _QUICK = ["recipe.search=false", "training.epochs=1", "model.dim=16", "evaluation.n_resamples=100"]
 _ANY_MODEL = ["publishing.require_gain=false", "publishing.least_effective_rank=0"]
 
@@ -52,7 +56,7 @@ class Question:
 
     path: str
     body: Any
-    answers: dict[str, list[dict[str, Any]]]
+    answers: dict[str, Any]
 
 
 @dataclass
@@ -90,10 +94,13 @@ def ask_questions(releases: list[Release], n: int) -> list[Question]:
     rng = random.Random(0)
     items = sorted(set.intersection(*(set(release.parts.catalog.items.to_series()) for release in releases)))
     users = sorted(set.intersection(*(set(release.parts.users.to_series()) for release in releases)))
-    kinds: list[Callable[[], tuple[str, Any, Callable[[Release], list[dict[str, Any]]]]]] = [
+    kinds: list[Callable[[], tuple[str, Any, Callable[[Release], Any]]]] = [
         lambda: _ask_neighbors(rng.choice(items)),
         lambda: _ask_user(rng.choice(users)),
         lambda: _ask_history(rng.sample(items, 4)),
+        lambda: _ask_without(rng.choice(items), rng.choice(items)),
+        lambda: _ask_why(rng.choice(users)),
+        lambda: _ask_batch([rng.sample(items, 3) for _ in range(3)]),
     ]
     questions = []
     for place in range(n):
@@ -102,17 +109,32 @@ def ask_questions(releases: list[Release], n: int) -> list[Question]:
     return questions
 
 
-def _ask_neighbors(item: str) -> tuple[str, Any, Callable[[Release], list[dict[str, Any]]]]:
+def _ask_neighbors(item: str) -> tuple[str, Any, Callable[[Release], Any]]:
     return f"/items/{quote(item, safe='')}/neighbors?k=10", None, lambda release: release.answer_similar(item)
 
 
-def _ask_user(user: str) -> tuple[str, Any, Callable[[Release], list[dict[str, Any]]]]:
+def _ask_user(user: str) -> tuple[str, Any, Callable[[Release], Any]]:
     return f"/users/{quote(user, safe='')}/recommendations", None, lambda release: release.answer_user(user)
 
 
-def _ask_history(history: list[str]) -> tuple[str, Any, Callable[[Release], list[dict[str, Any]]]]:
+def _ask_history(history: list[str]) -> tuple[str, Any, Callable[[Release], Any]]:
     body = {"history": history, "k": 10}
     return "/recommend", body, lambda release: release.answer_history(history)
+
+
+def _ask_without(item: str, denied: str) -> tuple[str, Any, Callable[[Release], Any]]:
+    path, filters = f"/items/{quote(item, safe='')}/neighbors?k=10&deny={quote(denied)}", Filters(deny=(denied,))
+    return path, None, lambda release: release.answer_similar(item, filters=filters)
+
+
+def _ask_why(user: str) -> tuple[str, Any, Callable[[Release], Any]]:
+    path = f"/users/{quote(user, safe='')}/recommendations?k=10&why=true"
+    return path, None, lambda release: release.answer_user(user)
+
+
+def _ask_batch(histories: list[list[str]]) -> tuple[str, Any, Callable[[Release], Any]]:
+    bodies = [{"history": history, "k": 10} for history in histories]
+    return "/batch/recommend", bodies, lambda release: [release.answer_history(history) for history in histories]
 
 
 def attack(address: tuple[str, int], rng: random.Random) -> int:
@@ -156,11 +178,20 @@ def check_answer(question: Question, status: int, content: bytes, tally: Tally) 
         tally.blame(f"{status} for {question.path}: {content[:200]!r}")
         return
     found = json.loads(content)
-    items = [{name: value for name, value in item.items() if name != "space"} for item in found["items"]]
+    replies = found if isinstance(found, list) else [found]
+    items = [
+        [{n: value for n, value in item.items() if n not in ("space", "why")} for item in r["items"]] for r in replies
+    ]
+    (release, *others) = {reply["release"] for reply in replies}
     with tally.lock:
-        tally.releases[found["release"]] += 1
-    if items != question.answers.get(found["release"]):
-        tally.blame(f"another answer for {question.path} from {found['release']}")
+        tally.releases[release] += 1
+    if others or (items if isinstance(found, list) else items[0]) != question.answers.get(release):
+        tally.blame(f"another answer for {question.path} from {release}")
+
+
+def _leave_out(item: dict[str, Any]) -> dict[str, Any]:
+    """What lookup, too, says of an item."""
+    return {name: value for name, value in item.items() if name not in ("space", "why")}
 
 
 def run_client(address: tuple[str, int], questions: list[Question], tally: Tally, n: int, seed: int) -> None:
@@ -238,38 +269,45 @@ def soak(store: Path, n_requests: int, n_reloads: int, n_clients: int) -> dict[s
 
 def describe(tally: Tally, seconds: float) -> dict[str, Any]:
     """The tally as figures; memory after a tenth of the exchanges, when all has been touched once, and at the end."""
+    early, end = tally.rss_mib[len(tally.rss_mib) // 10], statistics.median(tally.rss_mib[-5:])
     return {
         "n_requests": sum(tally.statuses.values()),
-        "seconds": seconds,
+        "seconds": round(seconds, 1),
         "statuses": dict(sorted(tally.statuses.items())),
         "errors_of_ours": tally.n_wrong,
         "first_errors": tally.wrong,
         "n_exchanges": len(tally.live_seconds),
         "answers_by_release": dict(tally.releases),
-        "live_seconds_median": statistics.median(tally.live_seconds),
-        "live_seconds_most": max(tally.live_seconds),
-        "rss_mib_early": tally.rss_mib[len(tally.rss_mib) // 10],
-        "rss_mib_end": statistics.median(tally.rss_mib[-5:]),
-        "rss_mib_most": max(tally.rss_mib),
+        "live_seconds_median": round(statistics.median(tally.live_seconds), 3),
+        "live_seconds_most": round(max(tally.live_seconds), 3),
+        "rss_mib_early": round(early, 1),
+        "rss_mib_end": round(end, 1),
+        "rss_mib_most": round(max(tally.rss_mib), 1),
+        "flat": end <= _MOST_GROWTH * early,
     }
 
 
 def main() -> int:
-    """Run it; exit code 1 where an error was ours."""
+    """Run it; exit code 1 where an error was ours, an exchange did not happen, or memory grew."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--store", type=Path)
     parser.add_argument("--requests", type=int, default=100_000)
     parser.add_argument("--reloads", type=int, default=50)
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--out", type=Path, help="file for the figures, as Markdown")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         store = options.store or make_store(folder)
         shutil.copytree(store / "releases", folder / "store" / "releases")
         found = soak(folder / "store", options.requests, options.reloads, options.clients)
-    print(json.dumps(found, indent=2) if options.json else "\n".join(f"{k:22} {v}" for k, v in found.items()))
-    return int(found["errors_of_ours"] > 0)
+    text = "\n".join(f"{name:<20} {value}" for name, value in found.items())
+    if options.out is not None:
+        command = " ".join(["python -m benchmarks.soak", *sys.argv[1:]])
+        options.out.write_text(f"# A soak of the service\n\n`{command}`\n\n```text\n{text}\n```\n")
+    print(json.dumps(found, indent=2) if options.json else text)
+    return int(found["errors_of_ours"] > 0 or found["n_exchanges"] < options.reloads or not found["flat"])
 
 
 if __name__ == "__main__":

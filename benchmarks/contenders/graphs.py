@@ -12,8 +12,6 @@ import numpy as np
 import usearch.index
 from numpy.typing import NDArray
 
-LINKS = 16
-
 
 class Contender(Protocol):
     """A built index. efforts: settings, least work first; mib: of the index in memory."""
@@ -31,14 +29,14 @@ _EFFORTS: tuple[int, ...] = (10, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128, 16
 
 
 class Hnswlib:
-    """hnswlib with its default of 16 links."""
+    """hnswlib with its defaults: 16 links, 200 candidates looked at to link an item."""
 
     name, efforts = "hnswlib", _EFFORTS
 
-    def __init__(self, vectors: NDArray[np.float32], ef_construction: int, n_threads: int) -> None:
+    def __init__(self, vectors: NDArray[np.float32], n_threads: int) -> None:
         n, dim = vectors.shape
         self._index: Any = hnswlib.Index("ip", dim)
-        self._index.init_index(n, ef_construction=ef_construction, M=LINKS)
+        self._index.init_index(n)
         self._index.add_items(vectors, num_threads=n_threads)
         self.mib = self._index.index_file_size() / 2**20
         self._effort = 0
@@ -53,15 +51,13 @@ class Hnswlib:
 
 
 class Usearch:
-    """usearch with its default of 16 links, single precision."""
+    """usearch with its defaults: 16 links, 128 candidates looked at to link an item; single precision."""
 
     name, efforts = "usearch", _EFFORTS
 
-    def __init__(self, vectors: NDArray[np.float32], ef_construction: int, n_threads: int) -> None:
+    def __init__(self, vectors: NDArray[np.float32], n_threads: int) -> None:
         n, dim = vectors.shape
-        self._index: Any = usearch.index.Index(
-            ndim=dim, metric="ip", dtype="f32", connectivity=LINKS, expansion_add=ef_construction
-        )
+        self._index: Any = usearch.index.Index(ndim=dim, metric="ip", dtype="f32")
         self._index.add(np.arange(n), vectors, threads=n_threads)
         self.mib = self._index.serialized_length / 2**20
 
