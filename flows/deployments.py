@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,6 +17,7 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
@@ -89,6 +92,7 @@ def main(
     Example: `python -m flows.deployments data/sample/config.toml --cron "0 3 * * *" --maintenance-cron "0 6 * * 0"`
     """
     load_config(config)
+    signal.signal(signal.SIGTERM, _end)
     deployments = build_deployments(crons.by_flow(), config, store)
     with _open_server(port) as url, temporary_settings({PREFECT_API_URL: url}):
         # Flow runs are processes of their own, which know the server by the environment.
@@ -106,8 +110,10 @@ def _open_server(port: int) -> Iterator[str]:
         return
     url = f"http://127.0.0.1:{port}/api"
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    if _answers(url):
-        raise ConfigError(f"something answers on port {port} already", "a free port", "--port, or PREFECT_API_URL")
+    with socket.socket() as asked:
+        if asked.connect_ex(("127.0.0.1", port)) == 0:
+            remedy = f"choose --port; where a Prefect server has it: export PREFECT_API_URL={url}"
+            raise ConfigError(f"port {port} is taken", "a free port", remedy)
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
         try:
             end = time.monotonic() + _START_SECONDS
@@ -121,6 +127,12 @@ def _open_server(port: int) -> Iterator[str]:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 server.wait(20)
             server.kill()
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    """SIGTERM ends this as ctrl-C does, and the server with it."""
+    del frame
+    raise SystemExit(128 + number)
 
 
 def _answers(url: str) -> bool:
