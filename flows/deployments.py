@@ -20,6 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
 
+import psutil
 from cyclopts import App, Parameter
 from prefect import serve
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
@@ -42,7 +43,7 @@ FLOWS: dict[str, Flow[..., Any]] = {
     "export": run_export,
     "maintenance": run_maintenance,
 }
-_START_SECONDS = 120.0
+_START_SECONDS, _END_SECONDS = 120.0, 20.0
 app = App(name="python -m flows.deployments", help="Serve the flows of a configuration on their schedules.")
 
 
@@ -98,7 +99,10 @@ def main(
         # Flow runs are processes of their own, which know the server by the environment.
         os.environ["PREFECT_API_URL"] = url
         print(f"serving {', '.join(crons.by_flow())}; runs are shown at {url.removesuffix('/api')}", flush=True)
-        serve(*deployments, limit=1, print_starting_message=False)
+        try:
+            serve(*deployments, limit=1, print_starting_message=False)
+        finally:
+            _end_children()
 
 
 @contextlib.contextmanager
@@ -123,10 +127,18 @@ def _open_server(port: int) -> Iterator[str]:
                 time.sleep(0.5)
             yield url
         finally:
-            server.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                server.wait(20)
-            server.kill()
+            _end_children()
+
+
+def _end_children() -> None:
+    """End what this process has started: the server, and flow runs that are just starting, which Prefect forgets."""
+    left = psutil.Process().children(recursive=True)
+    for child in left:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.terminate()
+    for child in psutil.wait_procs(left, _END_SECONDS)[1]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
 
 
 def _end(number: int, frame: FrameType | None) -> None:

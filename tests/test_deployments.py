@@ -96,7 +96,17 @@ def list_session(leader: int) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize("when", ["starting", "serving"])
+def begin_flow(port: int, home: dict[str, str]) -> None:
+    """Have a daily flow run now, once its deployment is known."""
+    command = [sys.executable, "-m", "prefect", "deployment", "run", "daily/daily"]
+    served = home | {"PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}
+    for _ in range(20):
+        if subprocess.run(command, env=served, capture_output=True, timeout=120).returncode == 0:
+            return
+    pytest.fail("the deployment never came")
+
+
+@pytest.mark.parametrize("when", ["starting", "serving", "working"])
 def test_a_schedule_that_is_terminated_leaves_no_process(
     when: str, prefect_home: dict[str, str], tiny_toml: Path, tmp_path: Path
 ) -> None:
@@ -104,10 +114,14 @@ def test_a_schedule_that_is_terminated_leaves_no_process(
     with schedule(tiny_toml, tmp_path / "s", port, prefect_home) as child:
         try:
             assert child.stdout is not None
-            if when == "serving":
+            if when != "starting":
                 line = child.stdout.readline()
                 assert line == f"serving daily; runs are shown at http://127.0.0.1:{port}\n"
                 assert is_open(port)
+                if when == "working":
+                    begin_flow(port, prefect_home)
+                    while not any("prefect.engine" in psutil.Process(pid).cmdline() for pid in list_session(child.pid)):
+                        assert child.poll() is None
             else:
                 while len(list_session(child.pid)) < 2:  # the server
                     assert child.poll() is None
