@@ -242,7 +242,7 @@ def test_what_prefect_itself_takes_for_its_setting_is_what_the_doctor_finds(
 
 def test_a_server_that_is_named_is_asked_for_its_own_setting(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Server(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802
+        def do_GET(self) -> None:
             self.send_response(200 if self.path == "/api/admin/settings" else 404)
             self.end_headers()
             self.wfile.write(b'{"server": {"analytics_enabled": true}}')
