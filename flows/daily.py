@@ -16,7 +16,7 @@ from prefect.states import Failed
 
 from flows import tasks
 from flows.hooks import watch
-from recsys_cl.door import load_config, resume_or_start, run_app
+from recsys_cl.door import check_log_given, load_config, resume_or_start, run_app
 from recsys_cl.errors import RecsysError
 from recsys_cl.options import Force, MaybeStore
 from recsys_cl.windows import bound
@@ -34,13 +34,15 @@ def run_daily(config: str, store: str | None = None, force: str | None = None) -
     """
     settings, done = load_config(Path(config), (), None if store is None else Path(store)), []
     try:
-        for due in tasks.find_due(settings).due:
-            with resume_or_start(bound(settings, due)) as run:
-                tasks.finish(run, tasks.list_left(run), force)
-                for what in settings.export.what:
-                    tasks.export(what, str(run.store), settings.export.k)
-                tasks.record(str(run.store), run.run_id, due)
-            done.append((str(run.store), run.run_id))
+        check_log_given(settings)  # or a store would be made for nothing
+        with tasks.hold(settings, "daily"):
+            for due in tasks.find_due(settings).due:
+                with resume_or_start(bound(settings, due)) as run:
+                    tasks.finish(run, tasks.list_left(run), force)
+                    for what in settings.export.what:
+                        tasks.export(what, str(run.store), settings.export.k)
+                    tasks.record(str(run.store), run.run_id, due)
+                done.append((str(run.store), run.run_id))
         return done
     except RecsysError as error:
         return Failed(message=str(error), data=error)  # raised on, Prefect would log it with a traceback

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,8 +17,10 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 
+import psutil
 from cyclopts import App, Parameter
 from prefect import serve
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
@@ -39,7 +43,7 @@ FLOWS: dict[str, Flow[..., Any]] = {
     "export": run_export,
     "maintenance": run_maintenance,
 }
-_START_SECONDS = 120.0
+_START_SECONDS, _END_SECONDS = 120.0, 20.0
 app = App(name="python -m flows.deployments", help="Serve the flows of a configuration on their schedules.")
 
 
@@ -89,12 +93,16 @@ def main(
     Example: `python -m flows.deployments data/sample/config.toml --cron "0 3 * * *" --maintenance-cron "0 6 * * 0"`
     """
     load_config(config)
+    signal.signal(signal.SIGTERM, _end)
     deployments = build_deployments(crons.by_flow(), config, store)
     with _open_server(port) as url, temporary_settings({PREFECT_API_URL: url}):
         # Flow runs are processes of their own, which know the server by the environment.
         os.environ["PREFECT_API_URL"] = url
         print(f"serving {', '.join(crons.by_flow())}; runs are shown at {url.removesuffix('/api')}", flush=True)
-        serve(*deployments, limit=1, print_starting_message=False)
+        try:
+            serve(*deployments, limit=1, print_starting_message=False)
+        finally:
+            _end_children()
 
 
 @contextlib.contextmanager
@@ -106,8 +114,10 @@ def _open_server(port: int) -> Iterator[str]:
         return
     url = f"http://127.0.0.1:{port}/api"
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    if _answers(url):
-        raise ConfigError(f"something answers on port {port} already", "a free port", "--port, or PREFECT_API_URL")
+    with socket.socket() as asked:
+        if asked.connect_ex(("127.0.0.1", port)) == 0:
+            remedy = f"choose --port; where a Prefect server has it: export PREFECT_API_URL={url}"
+            raise ConfigError(f"port {port} is taken", "a free port", remedy)
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
         try:
             end = time.monotonic() + _START_SECONDS
@@ -117,10 +127,24 @@ def _open_server(port: int) -> Iterator[str]:
                 time.sleep(0.5)
             yield url
         finally:
-            server.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                server.wait(20)
-            server.kill()
+            _end_children()
+
+
+def _end_children() -> None:
+    """End what this process has started: the server, and flow runs that are just starting, which Prefect forgets."""
+    left = psutil.Process().children(recursive=True)
+    for child in left:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.terminate()
+    for child in psutil.wait_procs(left, _END_SECONDS)[1]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    """SIGTERM ends this as ctrl-C does, and the server with it."""
+    del frame
+    raise SystemExit(128 + number)
 
 
 def _answers(url: str) -> bool:

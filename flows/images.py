@@ -21,6 +21,7 @@ from flows.hooks import watch
 from recsys_cl.door import continue_published, load_config, run_app
 from recsys_cl.errors import RecsysError
 from recsys_cl.options import Force, MaybeStore
+from recsys_cl.publishing.store import read_current
 
 app = App(name="python -m flows.images", help="Train on pictures once, with Prefect's embedded server.")
 
@@ -29,8 +30,11 @@ app = App(name="python -m flows.images", help="Train on pictures once, with Pref
 def run_images(config: str, store: str | None = None, force: str | None = None) -> list[tuple[str, str]] | State[Any]:
     """Train on the pictures of the newest published run, and publish it again; gives the store and the id of the run,
     or why it failed."""
+    place = None if store is None else Path(store)
     try:
-        with continue_published(Path(config), None if store is None else Path(store)) as run:
+        settings = load_config(Path(config), (), place)
+        read_current(Path(settings.publishing.store))  # or a store that is none would be made
+        with tasks.hold(settings, "images"), continue_published(Path(config), place) as run:
             tasks.finish(run, ("images", "publish"), force)
         return [(str(run.store), run.run_id)]
     except RecsysError as error:
@@ -46,22 +50,12 @@ def main(
     *,
     store: MaybeStore = None,
     force: Force = None,
-    cron: Annotated[
-        str | None, Parameter(help="Stay, and do so at these times: minute hour day month weekday.")
-    ] = None,
 ) -> None:
     """Train on the pictures of the live release's run, publish it again, and print what came out.
 
     Example: `python -m flows.images data/sample/config.toml --store data`
-
-    With --cron as a schedule of a Prefect server (PREFECT_API_URL), for as long as this process lives:
-    `python -m flows.images data/sample/config.toml --cron "30 3 * * *"`
     """
     load_config(config)  # a mistake in it is told before a server is started
-    if cron is not None:
-        parameters = {"config": str(config.resolve()), "store": None if store is None else str(store.resolve())}
-        tasks.serve(run_images, cron, parameters | {"force": force})
-        return
     tasks.print_outcomes(run_images(str(config), None if store is None else str(store), force, return_state=True))
 
 

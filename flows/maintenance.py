@@ -1,4 +1,5 @@
-"""The maintenance flow: every release of a store verified, old ones pruned, what nothing needs any more deleted.
+"""The maintenance flow: every release of a store verified; where all are whole, old ones pruned, and what nothing needs
+any more deleted.
 
 `python -m flows.maintenance CONFIG [--store DIR]` runs it with Prefect's embedded server.
 """
@@ -19,25 +20,28 @@ from flows.hooks import watch
 from recsys_cl.door import load_config, run_app
 from recsys_cl.errors import RecsysError
 from recsys_cl.options import MaybeStore
+from recsys_cl.publishing.store import read_current
 
 app = App(name="python -m flows.maintenance", help="Maintain a store once, with Prefect's embedded server.")
 
 
 @flow(name="maintenance")
 def run_maintenance(config: str, store: str | None = None) -> list[str] | State[Any]:
-    """Verify, prune and compact the store; gives a line for each, or why it failed: damages are named, and the live
-    release stays what it is.
+    """Verify, then prune and compact the store; gives a line for each, or why it failed. Where a release is damaged, it
+    is named and nothing is deleted: what is to be pruned may be all that is whole.
 
     config: path of a TOML file. store: folder of raw, runs and releases, instead of the configured one.
     """
     settings = load_config(Path(config), (), None if store is None else Path(store))
     place, schedule = settings.publishing.store, settings.schedule
     try:
-        return [
-            tasks.prune(place, schedule.keep_releases),
-            tasks.compact(place, schedule.keep_runs),
-            tasks.verify(place),
-        ]
+        read_current(Path(place))  # or a store that is none would be made
+        with tasks.hold(settings, "maintenance"):
+            return [
+                tasks.verify(place),
+                tasks.prune(place, schedule.keep_releases),
+                tasks.compact(place, schedule.keep_runs),
+            ]
     except RecsysError as error:
         return Failed(message=str(error), data=error)  # raised on, Prefect would log it with a traceback
 

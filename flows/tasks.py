@@ -1,14 +1,16 @@
 """Tasks: one for each stage; the body of each is one call into recsys_cl.
 
-Only what can pass later is tried again: a disk or a network that did not answer, or was full. Bad data, a file that is
+Only what can pass later is tried again: a disk, a network or a database that did not answer, was full or locked, and a
+store that another process held. Bad data, a file that is
 not there, a refused gate and a damaged store stay what they are, however often they are tried.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,6 @@ import numpy as np
 from prefect import get_run_logger, task
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.client.schemas.schedules import CronSchedule
-from prefect.flows import Flow
-from prefect.settings import PREFECT_API_URL
 from prefect.task_engine import TaskRunTimeoutError
 from prefect.tasks import Task
 from prefect.transactions import Transaction, transaction
@@ -27,11 +27,11 @@ from flows.seen import ShownProgress, log_run, show_run
 from recsys_cl import pipeline
 from recsys_cl.compacting import compact_store
 from recsys_cl.config import Config
-from recsys_cl.errors import ConfigError, RecsysError, StoreError, UnreachableError
+from recsys_cl.errors import BusyError, ConfigError, RecsysError, StoreError, UnreachableError
 from recsys_cl.files import LEFTOVER_HOURS, remove_leftovers
 from recsys_cl.progress import LineProgress
 from recsys_cl.publishing.exported import FOLDER, record_export
-from recsys_cl.publishing.store import RELEASES, find_current, find_releases
+from recsys_cl.publishing.store import RELEASES, find_current, find_releases, hold_store
 from recsys_cl.publishing.upkeep import check_store, check_whole, prune_store, roll_back
 from recsys_cl.release_summary import describe_compacted, describe_damages
 from recsys_cl.runs import Run, open_run
@@ -56,9 +56,18 @@ def can_pass_later(task: Task[..., Any], run: TaskRun, state: State[Any]) -> boo
         return False
     except Exception as error:
         cause = error.__cause__ if isinstance(error, RecsysError) else error
-        lost = isinstance(cause, (TimeoutError, ConnectionError))
-        return lost or isinstance(error, UnreachableError) or (isinstance(cause, OSError) and cause.errno in _PASSING)
+        lost = isinstance(cause, (TimeoutError, ConnectionError)) or isinstance(error, (UnreachableError, BusyError))
+        return lost or (isinstance(cause, OSError) and cause.errno in _PASSING)
     return False
+
+
+@contextlib.contextmanager
+def hold(config: Config, flow: str) -> Iterator[None]:
+    """Keep other flows from writing to the configured store, while this one does; raises BusyError where another one
+    does so for longer than `schedule.most_hours`."""
+    seconds = 3600 * config.schedule.most_hours
+    with hold_store(Path(config.publishing.store), flow, seconds, get_run_logger().info):
+        yield
 
 
 def find_due(config: Config) -> Agenda:
@@ -175,7 +184,7 @@ def compact(store: str, keep: int) -> str:
     return describe_compacted(compact_store(Path(store), keep))
 
 
-@task
+@task(retries=2, retry_delay_seconds=[10.0, 60.0], retry_condition_fn=can_pass_later)
 def verify(store: str) -> str:
     """Hash every file of every release. Raises RefusedError naming those that are not as they were sealed."""
     return describe_damages(check_store(Path(store)))
@@ -190,21 +199,6 @@ def print_outcomes(done: State[Any]) -> None:
     """Print what came out of a flow that gave the store and the id of each of its runs; raises why it failed."""
     for place, run_id in done.result():
         print(describe_outcome(pipeline.open_outcome(open_run(Path(place), run_id))))
-
-
-def serve(flow: Flow[..., Any], cron: str, parameters: dict[str, Any]) -> None:
-    """Run a flow at the times of `cron` until this process is ended; one run at a time.
-
-    Raises ConfigError where `cron` is no schedule, or no Prefect server is named to keep it.
-    """
-    if not PREFECT_API_URL.value():
-        raise ConfigError(
-            "no Prefect server is named, and the embedded one keeps no schedules",
-            "PREFECT_API_URL",
-            "start one with: prefect server start; then: export PREFECT_API_URL=http://127.0.0.1:4200/api",
-        )
-    check_cron(cron)
-    flow.serve(name=flow.name, cron=cron, parameters=parameters, limit=1)
 
 
 def check_cron(cron: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,11 +18,13 @@ from recsys_cl.runs import Run, claim_run, list_run_ids
 
 @dataclass(frozen=True)
 class Compacted:
-    """runs: ids of the deleted ones; n_sources: cached sources that were deleted; size_bytes: what all of it took."""
+    """runs: ids of the deleted ones; n_sources: cached sources that were deleted; size_bytes: what all of it took;
+    unreadable: releases whose manifest cannot be read, for the sake of which no run was deleted."""
 
     runs: list[str]
     n_sources: int
     size_bytes: int
+    unreadable: list[str]
 
     def dump(self) -> dict[str, Any]:
         """As JSON values."""
@@ -33,19 +34,22 @@ class Compacted:
 def compact_store(store: Path, keep: int) -> Compacted:
     """Delete all but the newest `keep` runs, and cached sources that no run would read again.
 
-    Never deleted are the run of the live release, runs of releases that are kept, and one that a process works on.
+    Never deleted are the run of the live release, runs of releases that are kept, and one that a process works on. A
+    release whose manifest cannot be read does not name its run, from which it could be made again: all runs stay then.
     Raises StoreError without a store, or for a `keep` below 1.
     """
     if keep < 1:
         raise StoreError(f"--keep is {keep}", "1 or more")
     read_current(store)
-    needed = set()
+    needed, unreadable = set(), []
     for version in list_versions(store):
-        with contextlib.suppress(StoreError):  # a damaged one names no run
+        try:
             needed.add(read_manifest(find_releases(store) / version).run_id)
+        except StoreError:
+            unreadable.append(version)
     deleted, size = [], 0
     for run_id in list_run_ids(store)[:-keep]:
-        if run_id in needed:
+        if unreadable or run_id in needed:
             continue
         run = Run(store, run_id, Config())
         try:
@@ -59,7 +63,7 @@ def compact_store(store: Path, keep: int) -> Compacted:
     for folder in (store / "runs", store / "raw"):
         if folder.is_dir():
             remove_leftovers(folder, LEFTOVER_HOURS)
-    return Compacted(deleted, len(unused), size)
+    return Compacted(deleted, len(unused), size, unreadable)
 
 
 def _delete(folder: Path) -> int:

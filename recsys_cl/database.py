@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,9 @@ import sqlalchemy as sa
 from recsys_cl.config import hide_password
 from recsys_cl.errors import ConfigError, InputError, UnreachableError
 
+# Classes and codes of SQLSTATE: the connection, a deadlock, too little room, a lock, the server going down, its disk.
+_PASSING_STATES = ("08", "40", "53", "55P03", "57P0", "58")
+_PASSING_SQLITE = (5, 6)  # SQLITE_BUSY, SQLITE_LOCKED: the low byte of its codes
 _DRIVERS = "postgresql+psycopg://, mysql+pymysql://, sqlite:///FILE, or another that SQLAlchemy knows"
 
 
@@ -37,7 +41,7 @@ class Database:
 @contextlib.contextmanager
 def connect(url: str, kind: type[InputError]) -> Iterator[Database]:
     """Connect, and close again on leaving. Raises ConfigError for a variable that is not set, UnreachableError for a
-    database that does not answer, `kind` for a URL, a driver or a file that cannot be used."""
+    database that does not answer or is locked, `kind` for a URL, a driver or a file that cannot be used."""
     shown = hide_password(url)
     full = expand_variables(url)
     engine = _make_engine(full, shown, kind)
@@ -46,7 +50,8 @@ def connect(url: str, kind: type[InputError]) -> Iterator[Database]:
         try:
             connection = engine.connect()
         except (sa.exc.SQLAlchemyError, OSError) as error:
-            failure = UnreachableError if engine.url.host else kind  # a file that is missing stays so
+            # a file that is missing stays so
+            failure = UnreachableError if engine.url.host or can_pass(error) else kind
             raise failure(
                 f"cannot connect to {shown} ({_explain(error, secrets)})", remedy="check host, port, name and password"
             ) from None
@@ -54,6 +59,18 @@ def connect(url: str, kind: type[InputError]) -> Iterator[Database]:
             yield Database(connection, shown, secrets)
     finally:
         engine.dispose()
+
+
+def can_pass(error: BaseException) -> bool:
+    """Whether what SQLAlchemy raised may not be so later: a lock, a server that is full or goes down, a connection that
+    broke. A query that is wrong stays wrong."""
+    if not isinstance(error, sa.exc.DBAPIError):
+        return False
+    cause = error.orig
+    if isinstance(cause, sqlite3.Error):
+        return getattr(cause, "sqlite_errorcode", 0) & 0xFF in _PASSING_SQLITE
+    state = str(getattr(cause, "sqlstate", None) or "")
+    return error.connection_invalidated or state.startswith(_PASSING_STATES)
 
 
 def expand_variables(url: str) -> str:

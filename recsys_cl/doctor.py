@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import sys
+import tomllib
 import urllib.request
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -21,8 +24,9 @@ from recsys_cl.machine import count_cores, find_existing, measure_free_disk
 
 _LEAST_FREE_GIB = 2.0
 _ANSWER_SECONDS = 3.0
-_YES = ("1", "true", "yes", "on")
-_UNTRACK = "export DO_NOT_TRACK=1 PREFECT_SERVER_ANALYTICS_ENABLED=false"
+_EXTRAS = ("train", "flows", "serve", "")
+_MOST_NAMED = 5
+_ANALYTICS = "PREFECT_SERVER_ANALYTICS_ENABLED"
 # What pip finds no fault with, though it does not work: seen with Prefect 3.8.
 _BAD_PAIRS = (
     ("prefect", "fastapi", ">=0.151", "deployments cannot be listed or made, and no flow runs with newer ones"),
@@ -45,12 +49,13 @@ class Check:
 
 
 def check_machine(store: Path, config: Config | None = None) -> list[Check]:
-    """Versions against pins and bad pairs of them, memory, disk, threads, telemetry, the Prefect server, the health of
-    the store; and whether the database of a configuration answers."""
+    """Versions against requirements, the tested ones and bad pairs of them, memory, disk, threads, telemetry, the
+    Prefect server, the health of the store; and whether the database of a configuration answers."""
     return [
         _check_python(),
         *_check_versions(),
-        _check_memory(),
+        *_check_constraints(Path(__file__).parents[1] / "constraints.txt"),
+        _check_memory(config),
         _check_disk(store),
         _check_threads(),
         *_check_pairs(metadata.version),
@@ -74,19 +79,22 @@ def describe_checks(checks: list[Check]) -> str:
 
 def _check_python() -> Check:
     found = ".".join(map(str, sys.version_info[:3]))
-    return Check("python", "good" if sys.version_info >= (3, 11) else "bad", found)
+    wanted = metadata.metadata("recsys_cl")["Requires-Python"]
+    fits = SpecifierSet(wanted).contains(found)
+    remedy = "" if fits else "python3.11 -m venv .venv && .venv/bin/pip install 'recsys_cl[flows]'"
+    return Check("python", "good" if fits else "bad", f"{found} (wanted {wanted})", remedy)
 
 
 def _check_versions() -> list[Check]:
-    """Each requirement of the package, and of its extras `train` and `flows`, against what is installed."""
+    """Each requirement of the package, and of its extras `train`, `flows` and `serve`, against what is installed."""
     checks = []
     for text in metadata.requires("recsys_cl") or []:
         requirement = Requirement(text)
-        extra = next((e for e in ("train", "flows", "") if _applies(requirement, e)), None)
+        extra = next((e for e in _EXTRAS if _applies(requirement, e)), None)
         if extra is None or requirement.name.replace("-", "_") == "recsys_cl":
             continue
         checks.append(_check_requirement(requirement, extra))
-    return checks
+    return list(dict.fromkeys(checks))  # two extras may want the same
 
 
 def _check_requirement(requirement: Requirement, extra: str) -> Check:
@@ -108,21 +116,48 @@ def _applies(requirement: Requirement, extra: str) -> bool:
     return bool(extra) and bool(requirement.marker.evaluate({"extra": extra}))
 
 
-def _check_memory() -> Check:
+def _check_constraints(path: Path) -> list[Check]:
+    """What is installed against the versions that are tested together; none where this is no clone, which has them."""
+    if not path.is_file():
+        return []
+    others = []
+    for pin in map(Requirement, path.read_text(encoding="utf-8").split()):
+        with contextlib.suppress(metadata.PackageNotFoundError):  # not every extra is installed
+            found = metadata.version(pin.name)
+            if not pin.specifier.contains(found, prereleases=True):  # a build for a CPU is the same version
+                others.append(f"{pin.name} {found} (tested {pin.specifier})")
+    if not others:
+        return [Check(path.name, "good", "the versions that are tested")]
+    more = [f"and {len(others) - _MOST_NAMED} more"] if len(others) > _MOST_NAMED else []
+    remedy = f"pip install -c {path} -e '{path.parent}[flows]'"
+    return [Check(path.name, "note", ", ".join([*others[:_MOST_NAMED], *more]), remedy)]
+
+
+def _check_memory(config: Config | None = None) -> Check:
     import psutil
 
     memory = psutil.virtual_memory()
     free = memory.available / 2**30
     found = f"{free:.1f} of {memory.total / 2**30:.1f} GiB free"
-    remedy = "" if free >= _LEAST_FREE_GIB else "lower ingest.bucket_rows and training.batch_users"
-    return Check("memory", "note" if remedy else "good", found, remedy)
+    if free >= _LEAST_FREE_GIB:
+        return Check("memory", "good", found)
+    given = config or Config()
+    rows, users = max(1, given.ingest.bucket_rows // 4), max(1, given.training.batch_users // 4)
+    remedy = f"recsys-cl run --set ingest.bucket_rows={rows} training.batch_users={users}"
+    return Check("memory", "note", found, remedy)
 
 
 def _check_disk(store: Path) -> Check:
     place = find_existing(store)
     free = measure_free_disk(store) / 2**30
-    remedy = "" if free >= _LEAST_FREE_GIB else "free some space, or choose another --store"
-    return Check("disk", "note" if remedy else "good", f"{free:.1f} GiB free at {place}", remedy)
+    found = f"{free:.1f} GiB free at {place}"
+    if free >= _LEAST_FREE_GIB:
+        return Check("disk", "good", found)
+    if (store / "releases").is_dir():
+        remedy = f"recsys-cl prune --store {store} --keep 1 && recsys-cl compact --store {store} --keep 1"
+    else:
+        remedy = "recsys-cl doctor --store DIR, with a DIR on another disk"
+    return Check("disk", "note", found, remedy)
 
 
 def _check_threads() -> Check:
@@ -153,17 +188,46 @@ def _check_pairs(find_version: Callable[[str], str]) -> list[Check]:
 
 
 def _check_telemetry() -> Check:
-    """Whether Prefect would send usage figures; the flows turn that off where the environment says nothing."""
-    off = os.environ.get("DO_NOT_TRACK", "1").lower() in _YES
-    off = off or os.environ.get("PREFECT_SERVER_ANALYTICS_ENABLED", "false").lower() not in _YES
-    if off:
-        return Check("telemetry", "good", "off")
-    return Check("telemetry", "note", "on: DO_NOT_TRACK and PREFECT_SERVER_ANALYTICS_ENABLED say so", _UNTRACK)
+    """Whether Prefect sends usage figures. Its server asks one setting, and whatever else is Prefect's another one; the
+    flows turn both off for themselves, but not for a server and a worker that are started by hand."""
+    server, place = _is_analyzed()
+    client = os.environ.get("DO_NOT_TRACK", "").lower() not in ("1", "true", "yes")
+    found = f"{place}: {'on' if server else 'off'}; of workers and flows: {'on' if client else 'off'}"
+    exports = ["DO_NOT_TRACK=1"] * client + [f"{_ANALYTICS}=false"] * server
+    if not exports:
+        return Check("telemetry", "good", found)
+    return Check("telemetry", "note", found, f"export {' '.join(exports)}, then start server and worker again")
+
+
+def _is_analyzed() -> tuple[bool, str]:
+    """Whether a Prefect server sends usage figures, and which: the one that is named, or one that is started here."""
+    url = _read_prefect("PREFECT_API_URL")
+    if url:
+        try:
+            with urllib.request.urlopen(f"{url.rstrip('/')}/admin/settings", timeout=_ANSWER_SECONDS) as answer:
+                return bool(json.load(answer)["server"]["analytics_enabled"]), "of the server that is named"
+        except (OSError, ValueError, HTTPException, KeyError, TypeError):  # that it does not answer is told elsewhere
+            pass
+    given = _read_prefect(_ANALYTICS).lower()
+    return given not in ("0", "off", "f", "false", "n", "no"), "of a server that is started here"
+
+
+def _read_prefect(name: str) -> str:
+    """A setting of Prefect, from the environment or the active profile; empty where neither has it."""
+    if name in os.environ:
+        return os.environ[name]
+    home = Path(os.environ.get("PREFECT_HOME", Path.home() / ".prefect"))
+    try:
+        path = Path(os.environ.get("PREFECT_PROFILES_PATH", home / "profiles.toml"))
+        known = tomllib.loads(path.expanduser().read_text(encoding="utf-8"))
+        return str(known["profiles"][os.environ.get("PREFECT_PROFILE", known.get("active"))].get(name, ""))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return ""
 
 
 def _check_server() -> Check:
     """Whether the Prefect server that the environment names answers."""
-    url = os.environ.get("PREFECT_API_URL", "")
+    url = _read_prefect("PREFECT_API_URL")
     if not url:
         return Check("Prefect server", "good", "none is named; flows start one of their own")
     shown = hide_password(url)

@@ -4,11 +4,12 @@
     ├── InputError              the user gave something that cannot be used            (exit 2)
     │   ├── ConfigError         … in the configuration or an option
     │   ├── LogError            … in a log or an attribute file
-    │   │   └── UnreachableError  … in a database that does not answer: it may later
+    │   │   └── UnreachableError  … in a database that does not answer, is locked or broke off: it may answer later
     │   ├── PictureError        … a file that is no picture, or one that is refused
     │   ├── UnknownIdError      … an item_id or user_id that the release does not hold
     │   └── StoreError          … a store, run or release that is missing or cannot be read
     │       ├── SealError       … a release whose parts do not belong together
+    │       ├── BusyError       … a store that another process works on: it may be free later
     │       └── MovedError      … a store in which another release went live meanwhile
     ├── MissingExtraError       the command needs an extra that is not installed        (exit 2)
     ├── RefusedError            a gate, an audit, a data contract or `verify` said no   (exit 1)
@@ -47,7 +48,7 @@ class LogError(InputError):
 
 
 class UnreachableError(LogError):
-    """A database does not answer; it may later."""
+    """A database does not answer, is locked, or broke off; it may answer later."""
 
 
 class PictureError(InputError):
@@ -76,6 +77,10 @@ class SealError(StoreError):
     def __init__(self, part: str, found: str, expected: str, remedy: str = "") -> None:
         self.part = part
         super().__init__(f"{part}: {found}", expected, remedy)
+
+
+class BusyError(StoreError):
+    """Another process works on a store; it may be free later."""
 
 
 class MovedError(StoreError):

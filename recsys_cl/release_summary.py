@@ -87,7 +87,8 @@ def describe_damages(found: dict[str, list[Damage]]) -> str:
 def describe_compacted(found: Compacted) -> str:
     """What compacting a store has deleted."""
     size = f"{found.size_bytes / 2**20:,.1f} MiB"
-    return f"deleted {len(found.runs)} runs and {found.n_sources} cached sources, {size}"
+    kept = f"; all runs are kept, for these cannot be read: {', '.join(found.unreadable)}" if found.unreadable else ""
+    return f"deleted {len(found.runs)} runs and {found.n_sources} cached sources, {size}{kept}"
 
 
 def describe_rebuilt(found: dict[str, Any]) -> str:

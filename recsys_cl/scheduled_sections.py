@@ -34,7 +34,9 @@ class ScheduleConfig(Section):
     keep_releases: Count = Field(7, description="Releases that maintenance keeps, the newest; the live one always.")
     keep_runs: Count = Field(3, description="Runs that maintenance keeps, the newest, beside those of kept releases.")
     most_hours: Annotated[float, Field(gt=0)] = Field(
-        24.0, description="A stage that takes longer is ended, and its flow has failed; the next flow goes on with it."
+        24.0,
+        description="A stage that takes longer is ended, and its flow has failed; the next flow goes on with it. A "
+        "flow waits for so long at most for another one that writes to the store.",
     )
 
 

@@ -15,6 +15,7 @@ from recsys_cl.config import apply_settings
 from recsys_cl.errors import StoreError
 from recsys_cl.files import read_json
 from recsys_cl.pipeline import Outcome, run_stage
+from recsys_cl.release_summary import describe_compacted
 from recsys_cl.runs import claim_run, create_run, list_run_ids
 from recsys_cl.serving.lookup import open_release
 
@@ -38,7 +39,17 @@ def test_old_runs_go_and_the_newest_and_those_of_releases_stay(store: Path, tiny
     assert done.size_bytes > 0
     assert list_run_ids(store) == [ids[0], ids[3]]
     assert open_release(store).manifest.run_id == ids[0]
-    assert compact_store(store, 1).dump() == {"runs": [], "n_sources": 0, "size_bytes": 0}
+    assert compact_store(store, 1).dump() == {"runs": [], "n_sources": 0, "size_bytes": 0, "unreadable": []}
+
+
+def test_the_run_of_a_release_that_cannot_be_read_stays(store: Path, tiny_outcome: Outcome) -> None:
+    ids = list_run_ids(store)
+    manifest = store / "releases" / tiny_outcome.release / "manifest.json"
+    manifest.write_bytes(manifest.read_bytes()[:-2])
+    done = compact_store(store, 1)
+    assert (done.runs, done.unreadable) == ([], [tiny_outcome.release])
+    assert list_run_ids(store) == ids
+    assert tiny_outcome.release in describe_compacted(done)
 
 
 def test_a_run_that_a_process_works_on_stays(store: Path, tiny_outcome: Outcome) -> None:

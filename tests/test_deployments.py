@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
 import os
@@ -9,9 +10,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 from prefect.client.schemas.schedules import CronSchedule
@@ -23,8 +26,7 @@ ROOT = Path(__file__).parents[1]
 ASK = """
 from prefect.client.orchestration import get_client
 with get_client(sync_client=True) as client:
-    known = [one for one in client.read_deployments() if one.name != "images"]  # another test's
-    for one in sorted(known, key=lambda one: one.name):
+    for one in sorted(client.read_deployments(), key=lambda one: one.name):
         print(one.name, *(when.schedule.cron for when in one.schedules), one.parameters["store"],
               one.global_concurrency_limit.limit, *sorted(one.tags), sep="|")
 """
@@ -58,12 +60,104 @@ def test_a_schedule_that_is_none_and_none_at_all_are_refused() -> None:
     assert Crons(cron="0 3 * * *", export_cron="0 5 * * *").by_flow() == {"daily": "0 3 * * *", "export": "0 5 * * *"}
 
 
+def find_port() -> int:
+    """One that is free."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    return port
+
+
+def is_open(port: int) -> bool:
+    with socket.socket() as asked:
+        return asked.connect_ex(("127.0.0.1", port)) == 0
+
+
+def schedule(config: Path, store: Path, port: int, home: dict[str, str]) -> subprocess.Popen[str]:
+    """`recsys-cl schedule`, in a session of its own, whose processes are known by it."""
+    command = [sys.executable, "-m", "recsys_cl.cli", "schedule", str(config), "--store", str(store)]
+    return subprocess.Popen(
+        [*command, "--cron", "0 3 * * *", "--port", str(port)],
+        env=home,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def list_session(leader: int) -> list[int]:
+    """The living processes of a session."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(OSError, psutil.Error):
+            if os.getsid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.pid)
+    return found
+
+
+def begin_flow(port: int, home: dict[str, str]) -> None:
+    """Have a daily flow run now, once its deployment is known."""
+    command = [sys.executable, "-m", "prefect", "deployment", "run", "daily/daily"]
+    served = home | {"PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}
+    for _ in range(20):
+        if subprocess.run(command, env=served, capture_output=True, timeout=120).returncode == 0:
+            return
+    pytest.fail("the deployment never came")
+
+
+@pytest.mark.parametrize("when", ["starting", "serving", "working"])
+def test_a_schedule_that_is_terminated_leaves_no_process(
+    when: str, prefect_home: dict[str, str], tiny_toml: Path, tmp_path: Path
+) -> None:
+    port = find_port()
+    with schedule(tiny_toml, tmp_path / "s", port, prefect_home) as child:
+        try:
+            assert child.stdout is not None
+            if when != "starting":
+                line = child.stdout.readline()
+                assert line == f"serving daily; runs are shown at http://127.0.0.1:{port}\n"
+                assert is_open(port)
+                if when == "working":
+                    begin_flow(port, prefect_home)
+                    while not any("prefect.engine" in psutil.Process(pid).cmdline() for pid in list_session(child.pid)):
+                        assert child.poll() is None
+            else:
+                while len(list_session(child.pid)) < 2:  # the server
+                    assert child.poll() is None
+            os.kill(child.pid, signal.SIGTERM)
+            child.communicate(timeout=120)
+            assert list_session(child.pid) == []
+            assert not is_open(port)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("speaks", [b"", b"SSH-2.0-OpenSSH\r\n"])
+def test_a_schedule_whose_port_is_taken_says_so_in_one_line(
+    speaks: bytes, prefect_home: dict[str, str], tiny_toml: Path, tmp_path: Path
+) -> None:
+    def answer(server: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                with server.accept()[0] as asked:
+                    asked.sendall(speaks)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=answer, args=(server,), daemon=True).start()
+        port = server.getsockname()[1]
+        with schedule(tiny_toml, tmp_path / "s", port, prefect_home) as child:
+            done, told = child.communicate(timeout=120)
+    assert (child.returncode, done) == (2, "")
+    (line,) = told.splitlines()
+    assert line.startswith(f"recsys-cl: port {port} is taken; expected a free port; choose --port")
+
+
 def test_the_command_stays_serves_with_a_server_of_its_own_and_ends_with_it(
     prefect_home: dict[str, str], tiny_toml: Path, tmp_path: Path
 ) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = find_port()
     command = [sys.executable, "-m", "flows.deployments", str(tiny_toml), "--store", str(tmp_path / "s")]
     command += ["--cron", "0 3 * * *", "--maintenance-cron", "0 6 * * 0", "--port", str(port)]
     with subprocess.Popen(
@@ -85,8 +179,7 @@ def test_the_command_stays_serves_with_a_server_of_its_own_and_ends_with_it(
             ]
             os.kill(child.pid, signal.SIGINT)
             child.wait(60)
-            with socket.socket() as asked:
-                assert asked.connect_ex(("127.0.0.1", port)) != 0, "the server outlived the command"
+            assert not is_open(port), "the server outlived the command"
         finally:
             if child.poll() is None:
                 os.killpg(child.pid, signal.SIGKILL)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
+import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -12,7 +16,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from recsys_cl import doctor
-from recsys_cl.config import build_config
+from recsys_cl.config import apply_settings, build_config
 from recsys_cl.doctor import Check, check_machine, describe_checks
 from recsys_cl.pipeline import Outcome
 from recsys_cl.runs import create_run
@@ -45,7 +49,9 @@ def test_every_requirement_of_the_package_and_of_what_it_runs_is_looked_at() -> 
     for text in metadata.requires("recsys_cl") or []:
         requirement = Requirement(text)
         marker = str(requirement.marker or "")
-        expected = "extra" not in marker or any(f'extra == "{extra}"' in marker for extra in ("train", "flows"))
+        expected = "extra" not in marker or any(
+            f'extra == "{extra}"' in marker for extra in ("train", "flows", "serve")
+        )
         if requirement.name != "recsys_cl" and expected:
             assert requirement.name in looked_at
 
@@ -180,18 +186,105 @@ def test_packages_that_do_not_work_together_are_named_with_what_works() -> None:
     assert doctor._check_pairs(find_none) == []
 
 
-@pytest.mark.parametrize(
-    ("track", "analytics", "status"),
-    [(None, None, "good"), ("1", "true", "good"), ("0", "false", "good"), ("0", None, "good"), ("0", "true", "note")],
-)
-def test_telemetry_is_off_unless_the_environment_turns_all_of_it_on(
-    track: str | None, analytics: str | None, status: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, value in (("DO_NOT_TRACK", track), ("PREFECT_SERVER_ANALYTICS_ENABLED", analytics)):
+@pytest.fixture
+def plain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An environment that says nothing of Prefect; gives the place of its profiles."""
+    for name in (*TELEMETRY, "PREFECT_API_URL", "PREFECT_PROFILE", "PREFECT_HOME"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PREFECT_PROFILES_PATH", str(tmp_path / "profiles.toml"))
+    return tmp_path / "profiles.toml"
+
+
+TELEMETRY = ("DO_NOT_TRACK", "PREFECT_SERVER_ANALYTICS_ENABLED")
+
+
+@pytest.mark.parametrize(
+    ("track", "analytics", "named"),
+    [
+        (None, None, TELEMETRY),
+        ("1", None, TELEMETRY[1:]),
+        ("1", "true", TELEMETRY[1:]),  # the server does not ask DO_NOT_TRACK
+        (None, "false", TELEMETRY[:1]),
+        ("0", "0", TELEMETRY[:1]),
+        ("true", "no", ()),
+        ("1", "false", ()),
+    ],
+)
+def test_telemetry_of_servers_and_of_others_is_judged_apart(
+    track: str | None, analytics: str | None, named: tuple[str, ...], plain: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in zip(TELEMETRY, (track, analytics), strict=True):
         if value is not None:
             monkeypatch.setenv(name, value)
-    assert doctor._check_telemetry().status == status
+    found = doctor._check_telemetry()
+    assert found.status == ("note" if named else "good")
+    assert tuple(name for name in TELEMETRY if name in found.remedy) == named
+    assert (": on" in found.found) is bool(named)
+
+
+def test_what_prefect_itself_takes_for_its_setting_is_what_the_doctor_finds(
+    plain: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain.write_text('active = "ours"\n[profiles.ours]\nPREFECT_SERVER_ANALYTICS_ENABLED = "false"\n[profiles.bare]\n')
+    monkeypatch.setenv("DO_NOT_TRACK", "1")
+    ask = "from prefect.settings import get_current_settings as g; print(g().server.analytics_enabled)"
+    for profile, enabled in (("ours", False), ("bare", True)):
+        monkeypatch.setenv("PREFECT_PROFILE", profile)
+        told = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, timeout=120)
+        assert told.stdout == f"{enabled}\n"
+        assert doctor._check_telemetry().status == ("note" if enabled else "good")
+    monkeypatch.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "false")  # above the profile
+    assert doctor._check_telemetry().status == "good"
+    plain.write_text("no TOML")
+    monkeypatch.delenv("PREFECT_SERVER_ANALYTICS_ENABLED")
+    assert doctor._check_telemetry().status == "note"
+
+
+def test_a_server_that_is_named_is_asked_for_its_own_setting(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Server(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.path == "/api/admin/settings" else 404)
+            self.end_headers()
+            self.wfile.write(b'{"server": {"analytics_enabled": true}}')
+
+        def log_message(self, *arguments: object) -> None:
+            """Nothing."""
+
+    for name, value in zip(TELEMETRY, ("1", "false"), strict=True):
+        monkeypatch.setenv(name, value)
+    with HTTPServer(("127.0.0.1", 0), Server) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{server.server_port}/api")
+        found = doctor._check_telemetry()
+        server.shutdown()
+    assert (found.status, found.found.split(";")[0]) == ("note", "of the server that is named: on")
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")  # nobody
+    assert doctor._check_telemetry().status == "good"
+
+
+def test_versions_other_than_the_tested_ones_are_noted(tmp_path: Path) -> None:
+    pins = tmp_path / "constraints.txt"
+    assert doctor._check_constraints(pins) == []
+    right = f"numpy=={metadata.version('numpy')}\nno-such-package-here==1.0\n"
+    pins.write_text(right)
+    assert [check.status for check in doctor._check_constraints(pins)] == ["good"]
+    pins.write_text(f"{right}polars==0.0.1\n")
+    (found,) = doctor._check_constraints(pins)
+    assert found.status == "note"
+    assert found.found == f"polars {metadata.version('polars')} (tested ==0.0.1)"
+    assert found.remedy == f"pip install -c {pins} -e '{tmp_path}[flows]'"
+
+
+def test_a_python_that_is_too_old_is_bad_and_memory_is_saved_by_smaller_settings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert doctor._check_python().status == "good"
+    monkeypatch.setattr(sys, "version_info", (3, 10, 2))
+    assert (doctor._check_python().status, doctor._check_python().remedy[:10]) == ("bad", "python3.11")
+    monkeypatch.setattr(doctor, "_LEAST_FREE_GIB", 1e9)
+    remedy = doctor._check_memory(build_config({"training": {"batch_users": 400}})).remedy
+    settings = remedy.removeprefix("recsys-cl run --set ").split()
+    assert apply_settings(build_config({}), settings).training.batch_users == 100
 
 
 def test_a_server_or_a_database_that_does_not_answer_is_bad_and_no_password_is_shown(

@@ -49,7 +49,7 @@ def test_every_error_is_drawn_in_the_tree_and_has_the_exit_code_of_the_command_l
 def test_what_a_user_gave_wrong_is_caught_as_one_kind() -> None:
     given = {kind.__name__ for kind in ALL if issubclass(kind, InputError)}
     names = {"InputError", "ConfigError", "LogError", "UnreachableError", "UnknownIdError", "StoreError", "SealError"}
-    names |= {"PictureError", "MovedError"}
+    names |= {"PictureError", "MovedError", "BusyError"}
     assert given == names
     assert issubclass(SealError, StoreError)
     assert not issubclass(InterruptedRunError, KeyboardInterrupt)

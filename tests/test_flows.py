@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from pathlib import Path
 
 import polars as pl
@@ -21,7 +17,7 @@ from prefect.states import Completed, Crashed, Failed
 
 from flows import tasks
 from flows.tasks import can_pass_later
-from recsys_cl.errors import LogError, RefusedError, SealError, StoreError, UnreachableError
+from recsys_cl.errors import BusyError, LogError, RefusedError, SealError, StoreError, UnreachableError
 from recsys_cl.files import TEMPORARY, read_json
 from recsys_cl.publishing.store import list_versions
 
@@ -138,6 +134,7 @@ def cause(error: Exception, reason: Exception) -> Exception:
         (Failed(data=FileNotFoundError(2, "No such file or directory")), False),
         (Failed(data=LogError("a bad log")), False),
         (Failed(data=UnreachableError("the database does not answer")), True),
+        (Failed(data=BusyError("another process publishes")), True),
         (Failed(data=RefusedError("the gate refused", ["a reason"])), False),
         (Failed(data=SealError("index.faiss", "other bytes", "those that were sealed")), False),
         (Failed(data=ValueError("a bug")), False),
@@ -174,55 +171,6 @@ def test_pictures_are_trained_on_and_published_with_the_run_that_is_live(
     manifests = [read_json(store / "releases" / name / "manifest.json") for name in (before, release)]
     assert manifests[0]["run_id"] == manifests[1]["run_id"]
     assert (manifests[0]["images"] is None, manifests[1]["images"]["side"]) == (True, 16)
-
-
-SCHEDULES = """
-from prefect.client.orchestration import get_client
-with get_client(sync_client=True) as client:
-    for deployment in client.read_deployments():
-        if deployment.name != "images":  # another test's
-            continue
-        times = [schedule.schedule.cron for schedule in deployment.schedules]
-        print(deployment.name, deployment.parameters["store"], *times)
-"""
-
-
-def test_a_schedule_is_kept_by_a_server_and_a_mistake_is_told(
-    prefect_home: dict[str, str], tiny_toml: Path, tmp_path: Path
-) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    served = prefect_home | {"PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}
-    command = [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)]
-    ours = [sys.executable, "-m", "flows.images", str(tiny_toml), "--store", str(tmp_path / "s"), "--cron"]
-    children = []
-    try:
-        children.append(subprocess.Popen(command, env=served, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
-        for _ in range(120):
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/api/health", timeout=1):
-                break
-            time.sleep(0.5)
-        children.append(subprocess.Popen([*ours, "30 3 * * *"], env=served, stdout=subprocess.DEVNULL))
-        found = ""
-        for _ in range(60):
-            found = run_python(served, "-c", SCHEDULES).stdout
-            if found:
-                break
-            time.sleep(0.5)
-        assert found == f"images {tmp_path / 's'} 30 3 * * *\n"
-        for env, cron, words in (
-            (served, "at night", "--cron is 'at night'"),
-            (prefect_home, "30 3 * * *", "PREFECT_API_URL"),
-        ):
-            done = subprocess.run([*ours, cron], env=env, capture_output=True, text=True, timeout=60)
-            assert done.returncode == 2
-            assert words in done.stderr
-            assert "Traceback" not in done.stderr
-    finally:
-        for child in reversed(children):
-            child.terminate()
-            child.wait(30)
 
 
 LOSING = """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-import subprocess
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +19,7 @@ def schedule(
     *,
     cron: Annotated[str, Parameter(help="When the daily flow runs: minute hour day month weekday.")],
     store: MaybeStore = None,
+    port: Annotated[int, Parameter(help="Where the page of a server of its own is shown.")] = 4200,
 ) -> None:
     """Run the daily flow at the times of --cron, for as long as this command lives, with a Prefect server of its own.
 
@@ -30,11 +31,5 @@ def schedule(
     if importlib.util.find_spec("prefect") is None:
         raise MissingExtraError("flows", "prefect")
     more = [] if store is None else ["--store", str(store)]
-    command = [sys.executable, "-m", "flows.deployments", str(config), "--cron", cron, *more]
-    with subprocess.Popen(command) as child:
-        try:
-            code = child.wait()
-        except KeyboardInterrupt:  # the child has had it too
-            code = child.wait()
-    if code:
-        raise SystemExit(code)
+    command = [sys.executable, "-m", "flows.deployments", str(config), "--cron", cron, "--port", str(port), *more]
+    os.execv(sys.executable, command)  # in the place of this process, so that whoever ends it ends that

@@ -13,8 +13,8 @@ import polars as pl
 import sqlalchemy as sa
 
 from recsys_cl.config import hide_password
-from recsys_cl.database import Database, connect
-from recsys_cl.errors import ConfigError, LogError
+from recsys_cl.database import Database, can_pass, connect
+from recsys_cl.errors import ConfigError, LogError, UnreachableError
 from recsys_cl.interactions.batches import Batch
 from recsys_cl.interactions.readers import of_rows
 
@@ -29,7 +29,8 @@ class Query:
         self._result = result
 
     def read_batches(self, batch_rows: int) -> Iterator[Batch]:
-        """The rows as batches of `batch_rows`; rows count from 1. Raises LogError where the connection breaks."""
+        """The rows as batches of `batch_rows`; rows count from 1. Raises UnreachableError where the database breaks
+        off, LogError where it cannot go on with the query."""
         line = 1
         try:
             for rows in self._result.partitions(batch_rows):
@@ -39,13 +40,16 @@ class Query:
                 line += len(rows)
         except sa.exc.SQLAlchemyError as error:
             found = f"the database {self.url} broke off after row {line - 1} ({self._database.explain(error)})"
-            raise LogError(found, remedy="run again") from None
+            if can_pass(error):
+                raise UnreachableError(found, remedy="run again") from None
+            raise LogError(found, "a query that runs") from None
 
 
 @contextlib.contextmanager
 def open_query(url: str, query: str) -> Iterator[Query]:
     """Connect, run the query, and close again on leaving. Raises ConfigError for a URL without a query, LogError for a
-    query that fails, and what `connect` raises."""
+    query that fails, UnreachableError where that may pass (a lock, a server that goes down), and what `connect` raises.
+    """
     shown = hide_password(url)
     if not query.strip():
         raise ConfigError(f"no query for the database {shown}", remedy="set one with: --set ingest.query='SELECT …'")
@@ -61,7 +65,10 @@ def open_query(url: str, query: str) -> Iterator[Query]:
             streaming = database.connection.execution_options(stream_results=True, no_parameters=True)
             result = streaming.exec_driver_sql(query)
         except sa.exc.SQLAlchemyError as error:
-            raise LogError(f"the query on {shown} failed ({database.explain(error)})", "a query that runs") from None
+            found = f"the query on {shown} failed ({database.explain(error)})"
+            if can_pass(error):
+                raise UnreachableError(found, remedy="run again later") from None
+            raise LogError(found, "a query that runs") from None
         if not result.returns_rows:
             raise LogError(f"the query on {shown} returns no rows", "a SELECT")
         yield Query(database, result)

@@ -12,18 +12,20 @@ import fcntl
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from recsys_cl.errors import StoreError
+from recsys_cl.errors import BusyError, StoreError
 from recsys_cl.files import remove_leftovers
 from recsys_cl.publishing.manifest import is_version
 
 RELEASES = "releases"
 CURRENT = "CURRENT"
 _LOCK = ".lock"  # beside `releases`, so that a first publish that fails leaves nothing there
+_FLOW = ".flow"  # held by a flow from its first look at the store to its last write
 _MOST_CURRENT_BYTES = 256
 _POLL_SECONDS = 0.05
+_FLOW_POLL_SECONDS, _TELL_SECONDS = 1.0, 600.0
 
 
 def read_current(store: Path) -> str:
@@ -98,16 +100,21 @@ def name_some(versions: list[str]) -> str:
 def lock_store(store: Path, wait_seconds: float = 60.0) -> Iterator[Path]:
     """Hold the store alone, making it if need be, rid of what killed processes left; gives the folder of releases.
 
-    The lock belongs to the process and ends with it, whatever ends it. Raises StoreError where another process holds
+    The lock belongs to the process and ends with it, whatever ends it. Raises BusyError where another process holds
     it for longer than `wait_seconds`; OSError where the folder cannot be written.
     """
     releases = store / RELEASES
     store.mkdir(parents=True, exist_ok=True)
-    handle = os.open(store / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    handle = _open_lock(store / _LOCK)
     try:
-        _wait_for_lock(handle, store, wait_seconds)
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, str(os.getpid()).encode(), 0)
+        end = time.monotonic() + wait_seconds
+        while (holder := _take_lock(handle, "")) is not None:
+            if time.monotonic() > end:
+                raise BusyError(
+                    f"process {holder} is publishing into the store {store}, for over {wait_seconds:g} s",
+                    remedy="wait for it, then publish again",
+                )
+            time.sleep(_POLL_SECONDS)
         if releases.is_symlink():
             raise StoreError(f"{releases} is a link", "a folder of the store itself", "link the whole store instead")
         releases.mkdir(exist_ok=True)
@@ -117,20 +124,47 @@ def lock_store(store: Path, wait_seconds: float = 60.0) -> Iterator[Path]:
         os.close(handle)
 
 
-def _wait_for_lock(handle: int, store: Path, wait_seconds: float) -> None:
-    end = time.monotonic() + wait_seconds
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() > end:
-                holder = os.pread(handle, 32, 0).decode("ascii", "replace")
-                raise StoreError(
-                    f"process {holder} is publishing into the store {store}, for over {wait_seconds:g} s",
-                    remedy="wait for it, then publish again",
-                ) from None
-        time.sleep(_POLL_SECONDS)
+@contextlib.contextmanager
+def hold_store(store: Path, flow: str, wait_seconds: float, tell: Callable[[str], None]) -> Iterator[None]:
+    """Keep other flows from writing to a store while this one does; the store is made if need be.
+
+    The lock belongs to the process and ends with it, whatever ends it; publishing has one of its own, `lock_store`.
+    flow: a name, for those who wait; tell: for people, whom this one waits for. Raises BusyError where another process
+    holds the store for longer than `wait_seconds`; OSError where the folder cannot be written.
+    """
+    store.mkdir(parents=True, exist_ok=True)
+    handle = _open_lock(store / _FLOW)
+    try:
+        began, told = time.monotonic(), -_TELL_SECONDS
+        while (holder := _take_lock(handle, f" ({flow})")) is not None:
+            waited = time.monotonic() - began
+            if waited >= wait_seconds:
+                raise BusyError(
+                    f"process {holder} works on the store {store}, for over {wait_seconds:g} s",
+                    remedy="wait for it, then run this flow again",
+                )
+            if waited - told >= _TELL_SECONDS:
+                tell(f"waiting for process {holder}, which works on the store {store}: {wait_seconds:g} s at most")
+                told = waited
+            time.sleep(min(_FLOW_POLL_SECONDS, wait_seconds - waited))
+        yield
+    finally:
+        os.close(handle)
+
+
+def _open_lock(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+
+
+def _take_lock(handle: int, note: str) -> str | None:
+    """Take a lock and leave the number of this process and a note in its file; gives None, or what its holder left."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return os.pread(handle, 64, 0).decode("ascii", "replace")
+    os.ftruncate(handle, 0)
+    os.pwrite(handle, f"{os.getpid()}{note}".encode(), 0)
+    return None
 
 
 def _is_folder(path: Path) -> bool:

@@ -59,7 +59,8 @@ def check_store(store: Path) -> dict[str, list[Damage]]:
         for damage in damages
     ]
     if reasons:
-        raise RefusedError(f"releases of {store} are damaged", reasons, "roll back to a whole one, or publish again")
+        undo = f"go back to a whole one with: recsys-cl rollback --store {store} --to RELEASE"
+        raise RefusedError(f"releases of {store} are damaged", reasons, f"{undo}; or publish again")
     return found
 
 

@@ -131,7 +131,27 @@ def test_services_name_images_networks_volumes_and_secrets_that_there_are() -> N
         assert service["restart"] in ("unless-stopped", "on-failure")
     (shared,) = {one["job_variables"]["volumes"][0] for one in [prefect_yaml()["definitions"]["docker"]]}
     assert shared == f"{COMPOSE['volumes']['store']['name']}:/store"
-    assert prefect_yaml()["definitions"]["docker"]["job_variables"]["image"] == SERVICES["worker"]["image"]
+
+
+def test_flows_in_containers_use_the_local_image_and_find_the_server_of_compose() -> None:
+    job = prefect_yaml()["definitions"]["docker"]["job_variables"]
+    assert job["image"] == SERVICES["worker"]["image"]
+    assert job["image_pull_policy"] == "Never"  # a registry has another one of this name, or none
+    assert job["networks"] == [COMPOSE["networks"][name]["name"] for name in SERVICES["server"]["networks"]]
+    assert job["env"]["PREFECT_API_URL"] == SERVICES["worker"]["environment"]["PREFECT_API_URL"]
+
+
+def test_no_process_of_prefect_sends_usage_figures() -> None:
+    started = [service["environment"] for service in SERVICES.values() if service.get("image") == built("pipeline")]
+    started.append(prefect_yaml()["definitions"]["docker"]["job_variables"]["env"])
+    assert len(started) == 4
+    assert all(environment["DO_NOT_TRACK"] == "1" for environment in started)
+    assert SERVICES["server"]["environment"]["PREFECT_SERVER_ANALYTICS_ENABLED"] == "false"  # it asks nothing else
+
+
+def built(name: str) -> str:
+    """The tag of an image."""
+    return f"recsys-cl-{name}:latest"
 
 
 def prefect_yaml() -> dict[str, Any]:

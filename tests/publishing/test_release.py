@@ -15,7 +15,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from recsys_cl.errors import RefusedError, SealError, StoreError
+from recsys_cl.errors import BusyError, RefusedError, SealError, StoreError
 from recsys_cl.publishing.live import list_releases
 from recsys_cl.publishing.manifest import is_version
 from recsys_cl.publishing.parts import GIVEN_FILES, read_parts
@@ -320,7 +320,7 @@ def test_who_waits_too_long_is_told_for_whom(small_release: ModuleType, tmp_path
 
     store, world = tmp_path / "s", small_release.World()
     parts = small_release.make_parts(tmp_path / "given", world)
-    with lock_store(store), pytest.raises(StoreError, match=f"process {os.getpid()} is publishing"):
+    with lock_store(store), pytest.raises(BusyError, match=f"process {os.getpid()} is publishing"):
         publish_release(parts, small_release.make_facts(world), store, wait_seconds=0.1)
 
 
