@@ -283,10 +283,9 @@ def test_a_length_that_no_list_can_have_names_the_bounds(
     refuse: Callable[..., str], tiny_outcome: Outcome, tmp_path: Path
 ) -> None:
     store = ("--store", tiny_outcome.run.store)
-    n_items = tiny_outcome.read("ingest")["n_items"]
-    for k in ("0", "-1", str(n_items + 1)):
+    for k in ("0", "-1"):
         for lookup in (("similar", "x"), ("recommend", "--user", "x"), ("export", "neighbors", "--out", "x.parquet")):
-            expect(refuse(*lookup, *store, "-k", k), [f"k is {k}", f"1 to {n_items}"])
+            expect(refuse(*lookup, *store, "-k", k), [f"k is {k}", "from 1"])
 
 
 def test_an_id_that_is_not_there_is_named_with_what_is_alike(

@@ -24,8 +24,9 @@ from recsys_cl.serving.explain import explain_history
 from recsys_cl.serving.filters import ANY, Filters
 from recsys_cl.serving.holder import Live
 from recsys_cl.serving.image_lookup import By, answer_item, answer_pixels, get_images
-from recsys_cl.serving.limits import Limits
-from recsys_cl.serving.lookup import WEIGHT, Answer, empty_bags, find_rows
+from recsys_cl.serving.limits import TOLD, Limits
+from recsys_cl.serving.lookup import WEIGHT, empty_bags, find_rows
+from recsys_cl.serving.members import Answer, build_answer, describe_known
 
 Reply = dict[str, Any]
 
@@ -41,10 +42,15 @@ class Ask:
     why: bool = False
     by: By = "behavior"
 
+    @property
+    def include_seen(self) -> bool:
+        """What lookup and the command line call the opposite."""
+        return not self.exclude_seen
+
 
 def answer_neighbors(live: Live, item_id: str, ask: Ask) -> Reply:
     """The neighbors of an item; why: `{"n_users"}`, who touched both. Raises UnknownIdError and InputError."""
-    answers = answer_item(live.release, item_id, ask.k, ask.by, not ask.exclude_seen, ask.filters)
+    answers = answer_item(live.release, item_id, ask.k, ask.by, ask.include_seen, ask.filters)
     row = live.release.parts.catalog.items.find_row(item_id)
     if ask.why:
         counts = np.zeros(len(answers), dtype=np.int64)
@@ -60,7 +66,6 @@ def answer_user(live: Live, user_id: str, ask: Ask) -> Reply:
     """The best items for a known user. why: see `explain_history`, by the score that the query tower gives what they
     have touched. Raises UnknownIdError and InputError."""
     release = live.release
-    release.check_k(ask.k)
     row = find_rows(release.parts.users, [user_id], "user", release.version)
     seen = release.get_seen(row)
     return _recommend(live, (release.parts.user_vectors[row], seen), ask)
@@ -69,7 +74,6 @@ def answer_user(live: Live, user_id: str, ask: Ask) -> Reply:
 def answer_history(live: Live, history: Sequence[str], weights: Sequence[float] | None, ask: Ask) -> Reply:
     """The best items for somebody with this history. Raises UnknownIdError and InputError."""
     release = live.release
-    release.check_k(ask.k)
     frame = None if weights is None else pl.DataFrame({ID: list(history), WEIGHT: list(weights)})
     bag = release.read_history(list(history) if frame is None else frame)
     return _recommend(live, (release.encode_bags(bag), bag), ask)
@@ -82,20 +86,25 @@ def answer_picture(live: Live, picture: bytes, ask: Ask, limits: Limits) -> Repl
     return _reply(live, answer_pixels(live.release, live.encoder.get(), pixels, ask.k, ask.by, ask.filters))
 
 
-def find_items(live: Live, query: str, most: int) -> Reply:
-    """Items by title or id, best first: each with what the catalog knows of it, and its row on the map."""
-    rows = live.titles.get().find(query, most)
-    return {"release": live.release.version, "items": [describe_item(live, int(row)) for row in rows]}
+def find_items(live: Live, query: str, ask: Ask) -> Reply:
+    """Items by title or id, best first, score: see `Titles.find`; each with its row on the map. Raises InputError."""
+    allowed = live.release.find_allowed(ask.filters)
+    rows, scores = live.titles.get().find(query, live.release.bound_k(ask.k), allowed)
+    answers = []
+    for rank, (row, score) in enumerate(zip(rows.tolist(), scores.tolist(), strict=True), 1):
+        known = describe_item(live, row)
+        answers.append(build_answer(known[ID], score, rank, known))
+    return {"release": live.release.version, "items": answers}
 
 
 def describe_item(live: Live, row: int) -> Reply:
     """What the catalog knows of an item, and its row on the map."""
-    return _address_picture(live.release.parts.catalog.describe(row)) | {"row": row}
+    return _address_picture(describe_known(live.release.parts.catalog, row)) | {"row": row}
 
 
-def describe_release(live: Live) -> Reply:
-    """The live release: what it holds, how it was judged, how old it is."""
-    manifest = live.release.manifest
+def describe_release(live: Live, limits: Limits) -> Reply:
+    """The live release: what it holds, how it was judged, how old it is; and the limits of what may be asked of it."""
+    manifest, images = live.release.manifest, live.release.manifest.images
     known = manifest.model_dump(
         mode="json",
         include={"created", "run_id", "parent", "n_users", "n_items", "n_events", "dim", "ann_recall", "metrics"},
@@ -109,7 +118,9 @@ def describe_release(live: Live) -> Reply:
             "gate": gate,
             "attributes": live.release.parts.catalog.attributes,
             "pictures": live.pictured,
+            "n_pictures": 0 if images is None else images.n_items,
             "thumbnails": live.shown,
+            "limits": {name: getattr(limits, name) for name in TOLD},
         }
     )
 
@@ -124,8 +135,8 @@ def _recommend(live: Live, asking: tuple[NDArray[np.float32], Bags], ask: Ask) -
     """asking: the query [1, dim] and the bag of the history."""
     query, bag = asking
     release = live.release
-    seen = bag if ask.exclude_seen else empty_bags(1)
-    found = release.search(query, ask.k, seen, release.find_allowed(ask.filters))
+    seen = empty_bags(1) if ask.include_seen else bag
+    found = release.search(query, release.bound_k(ask.k), seen, release.find_allowed(ask.filters))
     answers = release.describe(found)
     if ask.why:
         whys = explain_history(release, bag, found.rows[0][found.rows[0] >= 0])

@@ -19,9 +19,12 @@ from starlette.exceptions import HTTPException
 
 from recsys_cl.errors import RecsysError
 from recsys_cl.serving import about, routes
-from recsys_cl.serving.bodies import InQuery, ProblemBody
-from recsys_cl.serving.problems import PROBLEM_JSON, Problem, ProblemError, explain_error
-from recsys_cl.serving.web import BYTES, JSON, Asked, Content, Route, Service
+from recsys_cl.serving.bodies import InQuery
+from recsys_cl.serving.guard import HEALTH
+from recsys_cl.serving.metrics import TEXT
+from recsys_cl.serving.problems import PROBLEM_JSON, Problem, ProblemError, explain_error, explain_fault
+from recsys_cl.serving.replies import ALWAYS, describe_refusals
+from recsys_cl.serving.web import BYTES, JSON, PNG, Asked, Content, Route, Service
 
 _PAGE = Path(__file__).parent / "page"
 _KINDS = {".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
@@ -29,12 +32,15 @@ _INDEX = "index.html"
 _MOST_NAMED = 5
 _PICTURE = "picture"
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
+_CONTENTS: dict[str, dict[str, Any]] = {
+    BYTES: {"content": {BYTES: _BINARY}, "headers": {"release": {"schema": {"type": "string"}}}},
+    PNG: {"content": {PNG: _BINARY}},
+    TEXT.partition(";")[0]: {"content": {TEXT.partition(";")[0]: {"schema": {"type": "string"}}}},
+}
 _FORM = {"schema": {"type": "object", "properties": {"file": _BINARY["schema"]}, "required": ["file"]}}
 _UPLOAD = {"requestBody": {"required": True, "content": {"multipart/form-data": _FORM, "image/*": _BINARY}}}
-_REFUSED: dict[int | str, dict[str, Any]] = {
-    code: {"description": "Refused, and why.", "content": {PROBLEM_JSON: {"schema": ProblemBody.model_json_schema()}}}
-    for code in (422, "default")
-}
+_OPEN: dict[str, dict[str, Any]] = {HEALTH: {"security": []}}
+_TOKEN = {"type": "http", "scheme": "bearer", "description": "Where the service was started with --token-file."}
 
 
 def create_app(service: Service) -> FastAPI:
@@ -51,18 +57,26 @@ def create_app(service: Service) -> FastAPI:
             ProblemError: _answer_error,
             HTTPException: _answer_http,
             RequestValidationError: _answer_invalid,
+            Exception: _answer_fault,
         },
     )
     for route in (*routes.ROUTES, *about.ROUTES):
         _add_route(app, service, route)
 
     async def get_openapi() -> Response:
-        return _send(app.openapi(), JSON)
+        return _send(_describe(app), JSON)
 
     app.add_api_route("/openapi.json", get_openapi, include_in_schema=False)
     for address, path in list_page().items():
         _add_file(app, address, path)
     return app
+
+
+def _describe(app: FastAPI) -> dict[str, Any]:
+    """What the framework tells of the routes, and the token that it does not know of."""
+    described = app.openapi()
+    described["components"]["securitySchemes"] = {"token": _TOKEN}
+    return described | {"security": [{"token": []}, {}]}
 
 
 def list_page() -> dict[str, Path]:
@@ -85,15 +99,18 @@ def _add_route(app: FastAPI, service: Service, route: Route) -> None:
     endpoint.__name__, endpoint.__doc__ = route.answer.__name__, route.answer.__doc__
     endpoint.__signature__ = inspect.Signature([_adapt(parameter) for parameter in parameters])
     kind = route.kind.partition(";")[0]
+    refused = describe_refusals({*ALWAYS, *route.refusals})
     app.add_api_route(
         route.address,
         endpoint,
         methods=[route.method],
         response_model=route.model,
         response_class=JSONResponse if kind == JSON else Response,
-        responses=_REFUSED if kind == JSON else {200: {"content": {kind: _BINARY}}, **_REFUSED},
-        openapi_extra=_UPLOAD if any(one.name == _PICTURE for one in parameters) else None,
+        responses=refused if kind == JSON else {200: _CONTENTS[kind], **refused},
+        openapi_extra=_UPLOAD if any(one.name == _PICTURE for one in parameters) else _OPEN.get(route.address),
     )
+    if route.quick:  # what watches a service often asks for the head alone; the server leaves out the rest
+        app.add_api_route(route.address, endpoint, methods=["HEAD"], include_in_schema=False)
 
 
 def _adapt(parameter: inspect.Parameter) -> inspect.Parameter:
@@ -146,6 +163,11 @@ async def _answer_error(_: Request, error: Exception) -> Response:
     if problem is None or problem.status == HTTPStatus.INTERNAL_SERVER_ERROR:
         raise error
     return _refuse(problem)
+
+
+async def _answer_fault(_: Request, error: Exception) -> Response:  # noqa: ARG001  # the guard hears of it after this
+    """What went wrong here, which the framework would answer in plain text."""
+    return _refuse(explain_fault())
 
 
 async def _answer_http(_: Request, error: Exception) -> Response:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -13,7 +13,7 @@ MOST_LISTED = 10_000
 
 Ids = Annotated[list[str], Field(max_length=MOST_LISTED)]
 FewIds = Annotated[list[str], Field(max_length=100)]  # the head of a request holds no more than 64 KiB
-K = Annotated[int, Field(ge=1, description="How many answers; at most as many as there are items.")]
+K = Annotated[int, Field(ge=1, description="How many answers; fewer where fewer exist.")]
 ALLOW, DENY, WHERE = (
     "Only these item_ids.",
     "None of these item_ids.",
@@ -59,6 +59,13 @@ class UserQuery(InQuery):
 
     exclude_seen: Annotated[bool, Field(description="Leave out what the user has touched.")] = True
     why: Annotated[bool, Field(description=WHY)] = False
+
+
+class SearchQuery(InQuery):
+    """Of `GET /items`: the query itself, and which items it may find."""
+
+    query: Annotated[str, Field(max_length=200, description="Words of a title, or a part of an id.")]
+    k: K = 20
 
 
 class PictureQuery(InQuery):
@@ -113,35 +120,3 @@ class NeighborsBody(_InBody):
     item_id: str
     by: By = "behavior"
     exclude_seen: Annotated[bool, Field(description=ITSELF)] = True
-
-
-class Answered(BaseModel):
-    """One item of an answer; beside these, what the catalog knows of it."""
-
-    model_config = ConfigDict(extra="allow")
-
-    item_id: str
-    score: float
-    rank: int
-    title: str | None = None
-    space: Annotated[str | None, Field(description="What made a neighbor: behavior, image, behavior_by_image.")] = None
-    image: Annotated[str | None, Field(description="Where its picture is.")] = None
-    why: Annotated[list[dict[str, Any]] | dict[str, Any] | None, Field(description=WHY)] = None
-
-
-class Answers(BaseModel):
-    """An answer, best first, and the release that it comes from."""
-
-    release: str
-    items: list[Answered]
-
-
-class ProblemBody(BaseModel):
-    """RFC 9457: why a request was refused, and what to do."""
-
-    model_config = ConfigDict(extra="allow")
-
-    type: str
-    title: str
-    status: int
-    detail: str

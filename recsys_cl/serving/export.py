@@ -69,7 +69,7 @@ def export(
     """
     started = time.monotonic()
     plan = plan_export(release, request)
-    n_rows = min(block_rows, max(1, _BLOCK_LINES // max(1, request.k)))
+    n_rows = min(block_rows, max(1, _BLOCK_LINES // max(1, min(request.k, release.n_items))))
     work = _Work(release, plan, f"export {request.kind}", progress, n_rows)
     shards = [
         (job, job.rows[start : start + shard_rows])

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from recsys_cl.bags import Bags
 from recsys_cl.catalog import ID
-from recsys_cl.errors import ConfigError, InputError
+from recsys_cl.errors import ConfigError
 from recsys_cl.evaluation.topk import Neighbors
 from recsys_cl.files import hash_text
 from recsys_cl.ids import IdMap, to_arrow
@@ -22,6 +22,7 @@ from recsys_cl.publishing.parts import USER_ID, ImageParts
 from recsys_cl.serving.filters import ANY, Filters, find_allowed
 from recsys_cl.serving.image_lookup import By, get_images
 from recsys_cl.serving.lookup import NEIGHBOR_ID, Release, empty_bags
+from recsys_cl.serving.members import bound_k
 from recsys_cl.serving.search import search_allowed, search_unseen
 from recsys_cl.serving.spaces import BEHAVIOR, BY_IMAGE, IMAGE
 from recsys_cl.serving.suggest import explain_unknown
@@ -193,7 +194,6 @@ def plan_export(release: Release, request: Request) -> Plan:
 
 
 def _plan_recommendations(release: Release, request: Request) -> Plan:
-    release.check_k(request.k)
     parts = release.parts
     (rows,), n_unknown = _find_asking(release, request, "user", parts.users)
 
@@ -201,24 +201,22 @@ def _plan_recommendations(release: Release, request: Request) -> Plan:
         return parts.user_vectors[rows], release.get_seen(rows, request.include_seen)
 
     space = Space(parts.item_vectors, parts.catalog.items, parts.index, release.find_allowed(request.filters))
-    job = SearchJob(rows, parts.users, take, space, request.k, request.approximate)
+    job = SearchJob(rows, parts.users, take, space, release.bound_k(request.k), request.approximate)
     return Plan(_list_fields(USER_ID, ID), (USER_ID, "rank"), [job], n_unknown)
 
 
 def _plan_neighbors(release: Release, request: Request) -> Plan:
-    parts, how = release.parts, (request.k, request.approximate)
+    parts = release.parts
     fields = [*_list_fields(ID, NEIGHBOR_ID), ("space", CATEGORY)]
     if request.by == "image":
         images, _ = get_images(release)
-        if not 1 <= request.k <= len(images.items):
-            expected = f"1 to {len(images.items)}, the number of pictures in release {release.version}"
-            raise InputError(f"k is {request.k}", expected)
+        k = bound_k(request.k, len(images.items))
         (rows,), n_unknown = _find_asking(release, request, "item", images.items)
         allowed = find_allowed(parts.catalog, request.filters, images.items)
         space = Space(images.vectors, images.items, images.index, allowed, IMAGE)
-        jobs = [SearchJob(rows, images.items, _ask_with(images.queries, Bags.of_items), space, *how)]
+        jobs = [SearchJob(rows, images.items, _ask_with(images.queries, Bags.of_items), space, k, request.approximate)]
         return Plan(fields, (ID, "rank"), [*jobs], n_unknown)
-    release.check_k(request.k)
+    how = (release.bound_k(request.k), request.approximate)
     space = Space(parts.item_vectors, parts.catalog.items, parts.index, release.find_allowed(request.filters), BEHAVIOR)
     placed = parts.images if parts.images is not None and np.any(parts.images.places) else None
     known = [parts.catalog.items] if placed is None else [parts.catalog.items, placed.items]

@@ -1,8 +1,9 @@
 """The release that is live in a service: comes in a store, goes out the open release that its `CURRENT` names.
 
 A watcher looks at `CURRENT` several times a second. What it newly names is opened and asked once beside the one that
-answers, then takes its place in one step; whoever has begun an answer ends it with the release it began with. One that
-cannot be opened is refused: the old one stays, and the reason is kept to be shown.
+answers, what that one was asked for is made, and then it takes its place in one step; whoever has begun an answer ends
+it with the release it began with. One that cannot be opened is refused: the old one stays, and the reason is kept to be
+shown.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,7 @@ from recsys_cl.serving.image_lookup import get_images, open_encoder
 from recsys_cl.serving.lookup import Release, open_release
 from recsys_cl.serving.pictures import PictureEncoder
 from recsys_cl.serving.plane import project_items
+from recsys_cl.serving.problems import hide_place
 
 POLL_SECONDS = 0.2
 RETRY_SECONDS = 10.0
@@ -43,24 +45,22 @@ class Lazy(Generic[T]):
     def __init__(self, make: Callable[[], T]) -> None:
         self._make, self._lock, self._made = make, threading.Lock(), False
         self._value: T | None = None
+        self.asked = False
 
     def get(self) -> T:
         """The value; whoever comes while it is made waits for it."""
+        self.asked = True
         with self._lock:
             if not self._made:
                 self._value, self._made = self._make(), True
         return self._value  # type: ignore[return-value]
-
-    def peek(self) -> T | None:
-        """The value, or None while it is not made."""
-        return self._value
 
 
 class Live:
     """An open release, with what its answers need beside it, each made once.
 
     encoder: of pictures that are sent. touches: who touched what. titles: for searching. points: the map of all items
-    [n, 2]. Memory beyond the release: 8 bytes an item for the map, and what `Touches` and `Titles` say once asked for.
+    [n, 2]. Memory beyond the release, once asked for: 8 bytes an item for the map, and what `Touches` and `Titles` say.
     """
 
     def __init__(self, release: Release) -> None:
@@ -85,6 +85,10 @@ class Live:
         """Whether the catalog says where pictures of its items are."""
         return IMAGE in self.release.parts.catalog.columns.column_names
 
+    @property
+    def _extras(self) -> tuple[Lazy[Any], ...]:
+        return self.touches, self.titles, self.points
+
     def warm_up(self) -> None:
         """Ask once, so that the first request finds the tower open and the index mapped."""
         row = np.zeros(1, dtype=np.int64)
@@ -92,6 +96,12 @@ class Live:
         if self.pictured:
             _, facts = get_images(self.release)
             self.encoder.get().encode(np.zeros((1, facts.channels, facts.side, facts.side), dtype=np.uint8))
+
+    def catch_up(self, before: Live) -> None:
+        """Make what the release before was asked for, so that no request waits for it after the exchange."""
+        while wanted := [own for own, old in zip(self._extras, before._extras, strict=True) if old.asked > own.asked]:
+            for own in wanted:
+                own.get()
 
 
 @dataclass(frozen=True)
@@ -113,7 +123,7 @@ class Holder:
         self.refused: Refused | None = None
         self.n_reloads = self.n_refusals = 0
         self._ending = threading.Event()
-        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._watch, self._draw_map)]
+        self._thread = threading.Thread(target=self._watch, daemon=True)
 
     @property
     def live(self) -> Live:
@@ -122,8 +132,7 @@ class Holder:
 
     def start(self) -> None:
         """Begin to watch `CURRENT`."""
-        for thread in self._threads:
-            thread.start()
+        self._thread.start()
 
     def stop(self) -> None:
         """Watch no longer."""
@@ -140,8 +149,10 @@ class Holder:
             if self.refused is not None and self.refused.release == version and not self._is_due():
                 return
             opened = _open(self.store, version)
+            opened.catch_up(self._live)
         except Exception as error:  # whatever is wrong with it, the one that answers goes on
-            self._refuse(version, str(error) if isinstance(error, RecsysError) else type(error).__name__)
+            known = hide_place(str(error), self.store) if isinstance(error, RecsysError) else type(error).__name__
+            self._refuse(version, known)
             return
         self._live, self.refused = opened, None
         self.n_reloads += 1
@@ -160,13 +171,6 @@ class Holder:
     def _watch(self) -> None:
         while not self._ending.wait(POLL_SECONDS):
             self.look()
-
-    def _draw_map(self) -> None:
-        drawn: Live | None = None
-        while not self._ending.wait(POLL_SECONDS):
-            if self._live is not drawn:
-                drawn = self._live
-                drawn.points.get()
 
 
 def _draw_thumbnail(catalog: Catalog, row: int, side: int) -> bytes | None:

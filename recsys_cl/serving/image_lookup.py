@@ -21,7 +21,8 @@ from recsys_cl.pictures import read_picture
 from recsys_cl.publishing.manifest import ImageFacts
 from recsys_cl.publishing.parts import IMAGE_ENCODER, IMAGE_MODEL, IMAGE_RESULT, ImageParts
 from recsys_cl.serving.filters import ANY, Filters, find_allowed
-from recsys_cl.serving.lookup import Answer, Release, empty_bags
+from recsys_cl.serving.lookup import Release, empty_bags
+from recsys_cl.serving.members import Answer, bound_k, build_answer, describe_known
 from recsys_cl.serving.pictures import FrozenModel, PictureEncoder
 from recsys_cl.serving.search import search_unseen
 from recsys_cl.serving.spaces import BEHAVIOR, BY_IMAGE, IMAGE
@@ -41,7 +42,7 @@ def answer_item(
     """The k nearest items of one, best first, without itself unless include_seen, each with the `space` that answered.
 
     By behavior an item without an event is answered from the place of its picture. Raises UnknownIdError, and
-    InputError for a bad k or filter, or where the release has no pictures and they are asked for.
+    InputError for a k below 1, a bad filter, or where the release has no pictures and they are asked for.
     """
     if by == "behavior" and (release.parts.images is None or release.parts.catalog.items.find_row(item_id) is not None):
         return _mark(release.answer_similar(item_id, k, include_seen, filters), BEHAVIOR)
@@ -115,7 +116,7 @@ def answer_by_image(
 ) -> list[Answer]:
     """The k pictured items nearest to one query [1, dim] by picture, without `seen`."""
     images, _ = get_images(release)
-    _check_k(k, len(images.items), release)
+    k = bound_k(k, len(images.items))
     allowed = find_allowed(release.parts.catalog, filters, images.items)
     found = search_unseen(images.index, images.vectors, queries, k, seen, allowed)
     answers: list[Answer] = []
@@ -123,8 +124,8 @@ def answer_by_image(
         if row >= 0:
             item_id = images.items.get_id(int(row))
             place = release.parts.catalog.items.find_row(item_id)
-            known = {} if place is None else release.parts.catalog.describe(place)
-            answers.append({ID: item_id, "score": float(score), "rank": len(answers) + 1} | {**known, ID: item_id})
+            known = {} if place is None else describe_known(release.parts.catalog, place)
+            answers.append(build_answer(item_id, float(score), len(answers) + 1, known))
     return _mark(answers, IMAGE)
 
 
@@ -135,15 +136,9 @@ def _answer_place(release: Release, places: NDArray[np.float32], k: int, filters
             "one that was trained with images.collaborative above 0",
             "ask by picture: --by image",
         )
-    release.check_k(k)
-    found: Neighbors = release.search(places, k, empty_bags(1), release.find_allowed(filters))
+    found: Neighbors = release.search(places, release.bound_k(k), empty_bags(1), release.find_allowed(filters))
     return _mark(release.describe(found), BY_IMAGE)
 
 
 def _mark(answers: list[Answer], space: str) -> list[Answer]:
     return [answer | {"space": space} for answer in answers]
-
-
-def _check_k(k: int, most: int, release: Release) -> None:
-    if isinstance(k, bool) or not 1 <= k <= most:
-        raise InputError(f"k is {k!r}", f"1 to {most}, the number of pictures in release {release.version}")

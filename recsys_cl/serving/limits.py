@@ -10,6 +10,9 @@ from cyclopts import Parameter
 from recsys_cl.errors import ConfigError, InputError
 from recsys_cl.machine import count_cores
 
+TOLD = ("most_k", "most_history", "most_batch", "most_body_bytes", "most_pixels")
+"""Those that whoever asks can keep to."""
+
 
 @Parameter(name="*")
 @dataclass(frozen=True)

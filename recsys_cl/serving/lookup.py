@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -27,15 +26,13 @@ from recsys_cl.publishing.seal import Hold, check_seal
 from recsys_cl.publishing.store import find_releases, read_current
 from recsys_cl.serving.filters import ANY, Filters, find_allowed
 from recsys_cl.serving.frames import Frame, Ids, give_frame, read_frame, read_ids
+from recsys_cl.serving.members import Answer, bound_k, build_answer, describe_known
 from recsys_cl.serving.search import search_unseen
 from recsys_cl.serving.suggest import explain_unknown
 from recsys_cl.serving.towers import QueryTower
 
 NEIGHBOR_ID, WEIGHT = "neighbor_id", "weight"
 _BLOCK_QUERIES = 4096
-
-Answer = dict[str, Any]
-"""`{"item_id", "score", "rank"}`, rank from 1, and what the catalog knows of the item, such as `title`."""
 
 _Take = Callable[[NDArray[np.int64]], tuple[NDArray[np.float32], Bags]]  # places [b] -> queries, what each leaves out
 
@@ -93,11 +90,11 @@ class Release:
         """The k nearest items of each item: item_id, neighbor_id, score, rank (from 1), title where known.
 
         item_ids: a text, a list, or a polars or pandas series or frame with a column item_id; the answer is pandas
-        for pandas, else polars. Raises UnknownIdError, and InputError for a k below 1 or above the catalog, or filters
-        by an attribute that it has not.
+        for pandas, else polars. Where fewer than k exist, here as everywhere, there are as many as exist. Raises
+        UnknownIdError, and InputError for a k below 1, or filters by an attribute that the catalog has not.
         """
         ids = read_ids(item_ids, ID)
-        self.check_k(k)
+        k = self.bound_k(k)
         rows = find_rows(self.parts.catalog.items, ids, "item", self.version)
 
         def take(part: NDArray[np.int64]) -> tuple[NDArray[np.float32], Bags]:
@@ -123,7 +120,7 @@ class Release:
         """
         if (users is None) == (history is None):
             raise InputError("users and history are " + ("both" if users is not None else "neither") + " given", "one")
-        self.check_k(k)
+        k = self.bound_k(k)
         allowed = self.find_allowed(filters)
         if users is not None:
             ids = read_ids(users, USER_ID)
@@ -147,7 +144,7 @@ class Release:
         self, item_id: str, k: int = 10, include_seen: bool = False, filters: Filters = ANY
     ) -> list[Answer]:
         """The k nearest items of one item, best first, without itself. Raises UnknownIdError and InputError."""
-        self.check_k(k)
+        k = self.bound_k(k)
         row = find_rows(self.parts.catalog.items, [item_id], "item", self.version)
         seen = empty_bags(1) if include_seen else Bags.of_items(row)
         return self.describe(self.search(self.encode_items(row), k, seen, self.find_allowed(filters)))
@@ -156,7 +153,7 @@ class Release:
         self, user_id: str, k: int = 10, include_seen: bool = False, filters: Filters = ANY
     ) -> list[Answer]:
         """The k best items for a known user, best first, without seen ones. Raises UnknownIdError and InputError."""
-        self.check_k(k)
+        k = self.bound_k(k)
         row = find_rows(self.parts.users, [user_id], "user", self.version)
         seen, allowed = self.get_seen(row, include_seen), self.find_allowed(filters)
         return self.describe(self.search(self.parts.user_vectors[row], k, seen, allowed))
@@ -166,7 +163,7 @@ class Release:
     ) -> list[Answer]:
         """The k best items for somebody with this history of item ids, oldest first; as a frame, with weights, too.
         Raises UnknownIdError naming every id that is not in the catalog, and InputError for an empty history."""
-        self.check_k(k)
+        k = self.bound_k(k)
         bags = self.read_history(history)
         seen = empty_bags(1) if include_seen else bags
         return self.describe(self.search(self.encode_bags(bags), k, seen, self.find_allowed(filters)))
@@ -211,10 +208,9 @@ class Release:
         """Which items may be answered; see `filters.find_allowed`."""
         return find_allowed(self.parts.catalog, filters)
 
-    def check_k(self, k: int) -> None:
-        """Raise InputError unless k is a whole number from 1 to the number of items."""
-        if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 1 <= k <= self.n_items:
-            raise InputError(f"k is {k!r}", f"1 to {self.n_items}, the number of items in release {self.version}")
+    def bound_k(self, k: int) -> int:
+        """k, or the number of items where that is less. Raises InputError unless k is a whole number from 1."""
+        return bound_k(k, self.n_items)
 
     def _open_tower(self) -> QueryTower:
         with self._lock:
@@ -272,8 +268,8 @@ class Release:
         answers: list[Answer] = []
         for row, score in zip(found.rows[0], found.scores[0], strict=True):
             if row >= 0:
-                known = self.parts.catalog.describe(int(row))
-                answers.append({ID: known.pop(ID), "score": float(score), "rank": len(answers) + 1} | known)
+                known = describe_known(self.parts.catalog, int(row))
+                answers.append(build_answer(known[ID], float(score), len(answers) + 1, known))
         return answers
 
 

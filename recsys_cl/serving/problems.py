@@ -6,9 +6,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
-from recsys_cl.errors import InputError, PictureError, RecsysError, SealError, UnknownIdError
+from recsys_cl.errors import InputError, PictureError, RecsysError, UnknownIdError
 
 PROBLEM_JSON = "application/problem+json"
 _MOST_DETAIL = 2_000  # characters: an id of a megabyte need not come back whole
@@ -43,15 +44,17 @@ class ProblemError(Exception):
 
 
 def explain_error(error: RecsysError) -> Problem:
-    """The problem for an error of a lookup; one that the asker cannot mend is 500, without its text."""
+    """The problem for an error of a lookup; one that the asker cannot mend is 500, without its text.
+
+    Of those below InputError only the two here are of what was asked: the others are of the store, of a file or of how
+    the service was started, whose messages may hold paths.
+    """
     if isinstance(error, UnknownIdError):
         return Problem(404, f"unknown-{error.kind}", str(error))
     if isinstance(error, PictureError):
         status = 413 if error.reason in ("too_many_bytes", "too_many_pixels") else 422
         return Problem(status, "picture", str(error), more={"reason": error.reason})
-    if isinstance(error, SealError) or not isinstance(error, InputError):
-        return explain_fault()
-    return Problem(422, "out-of-bounds", str(error))
+    return Problem(422, "out-of-bounds", str(error)) if type(error) is InputError else explain_fault()
 
 
 def explain_fault() -> Problem:
@@ -59,6 +62,14 @@ def explain_fault() -> Problem:
     return Problem(
         500, "fault", "something went wrong here, not in the request; the log of the service names the place"
     )
+
+
+def hide_place(message: str, store: Path) -> str:
+    """What an error says of the parts of a store, without where the store lies."""
+    for path in (store, store.resolve()):
+        if path.is_absolute():
+            message = message.replace(f"{path}/", "").replace(str(path), "the store")
+    return message
 
 
 def say_busy(detail: str, seconds: int, kind: str = "busy") -> Problem:

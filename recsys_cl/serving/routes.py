@@ -8,8 +8,9 @@ from typing import Any
 
 from recsys_cl.errors import RecsysError
 from recsys_cl.serving.answers import Ask, Reply, answer_history, answer_neighbors, answer_picture, answer_user
-from recsys_cl.serving.bodies import Answers, NeighborsBody, NeighborsQuery, PictureQuery, RecommendBody, UserQuery
+from recsys_cl.serving.bodies import NeighborsBody, NeighborsQuery, PictureQuery, RecommendBody, UserQuery
 from recsys_cl.serving.problems import ProblemError, explain_error
+from recsys_cl.serving.replies import Answers, Batch
 from recsys_cl.serving.web import Asked, ItemId, Route, UserId, need
 
 
@@ -50,12 +51,12 @@ def post_picture(asked: Asked, query: PictureQuery, picture: bytes) -> Reply:
 
 
 ROUTES = (
-    Route("GET", "/items/{item_id}/neighbors", get_neighbors, Answers),
-    Route("GET", "/users/{user_id}/recommendations", get_recommendations, Answers),
-    Route("POST", "/recommend", post_recommend, Answers),
-    Route("POST", "/batch/recommend", post_batch_recommend),
-    Route("POST", "/batch/neighbors", post_batch_neighbors),
-    Route("POST", "/images/neighbors", post_picture, Answers),
+    Route("GET", "/items/{item_id}/neighbors", get_neighbors, Answers, (404, 422)),
+    Route("GET", "/users/{user_id}/recommendations", get_recommendations, Answers, (404, 422)),
+    Route("POST", "/recommend", post_recommend, Answers, (404, 422)),
+    Route("POST", "/batch/recommend", post_batch_recommend, Batch, (422,)),
+    Route("POST", "/batch/neighbors", post_batch_neighbors, Batch, (422,)),
+    Route("POST", "/images/neighbors", post_picture, Answers, (404, 415, 422)),
 )
 
 

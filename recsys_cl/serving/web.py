@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, Field
 
 from recsys_cl.serving.diffs import Diffs
 from recsys_cl.serving.holder import Holder, Live
@@ -51,14 +51,15 @@ class Content:
 class Route:
     """A function at an address: it is given `Asked`, then what the request brings, by the names of its parameters.
 
-    answer gives a JSON value, or `Content` of this kind; model: what the value is, None where that is not described;
-    quick: it takes no time, and so no thread.
+    answer gives a JSON value, or `Content` of this kind; model: what the value is, None for content; refusals: statuses
+    beside those that any address may give; quick: it takes no time, and so no thread.
     """
 
     method: Literal["GET", "POST"]
     address: str
     answer: Callable[..., Any]
-    model: type[BaseModel] | None = None
+    model: Any = None
+    refusals: tuple[int, ...] = ()
     kind: str = JSON
     quick: bool = False
 

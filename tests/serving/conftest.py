@@ -91,7 +91,7 @@ class Server:
             answer = connection.getresponse()
             content, found = answer.read(), {name.lower(): value for name, value in answer.getheaders()}
         is_json = "json" in found.get("content-type", "")
-        return answer.status, json.loads(content) if is_json else content, found
+        return answer.status, json.loads(content) if is_json and content else content, found
 
     def ask(self, path: str, body: Any = None) -> Any:
         """The JSON of an answer that is one."""

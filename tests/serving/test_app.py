@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import httpx
@@ -19,7 +22,8 @@ import pytest
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
-from recsys_cl.errors import ConfigError, StoreError
+from recsys_cl.errors import ConfigError, LogError, RecsysError, StoreError, UnreachableError
+from recsys_cl.publishing.release import publish_release
 from recsys_cl.serving.app import create_app, list_page
 from recsys_cl.serving.diffs import Diffs
 from recsys_cl.serving.filters import Filters
@@ -28,6 +32,7 @@ from recsys_cl.serving.image_lookup import answer_file, answer_item
 from recsys_cl.serving.limits import Limits
 from recsys_cl.serving.lookup import Release, open_release
 from recsys_cl.serving.metrics import RequestFigures
+from recsys_cl.serving.problems import explain_error
 from recsys_cl.serving.server import Address, serve
 from recsys_cl.serving.web import Service
 
@@ -82,7 +87,7 @@ def test_filters_are_the_same_in_a_query_and_in_a_body(server: Any, release: Rel
 
 
 def test_a_batch_answers_each_as_alone_and_tells_which_it_cannot(server: Any, release: Release) -> None:
-    bodies = [{"history": ["i5"]}, {"history": ["nothing"]}, {"user_id": "u3", "k": 3}, {"user_id": "u3", "k": 61}]
+    bodies = [{"history": ["i5"]}, {"history": ["nothing"]}, {"user_id": "u3", "k": 3}, {"user_id": "u3", "k": 1001}]
     found = server.ask("/batch/recommend", bodies)
     assert found[0] == server.ask("/recommend", bodies[0])
     assert [one.get("status") for one in found] == [None, 404, None, 422]
@@ -102,8 +107,9 @@ def test_why_names_what_was_asked_with(server: Any) -> None:
 def test_items_are_found_by_their_title(server: Any, encode: Encode) -> None:
     found = server.ask("/items?query=title%20OF%20i5&k=3")["items"]
     assert [item["item_id"] for item in found] == ["i5", "i50", "i51"]
+    assert [(item["rank"], item["score"]) for item in found] == [(1, 1.0), (2, 0.75), (3, 0.75)]
     row = found[0]["row"]
-    assert server.ask(f"/map/items?start={row}&count=1")["items"] == [found[0]]
+    assert server.ask(f"/map/items?start={row}&count=1")["items"] == strip(found[:1], "score", "rank")
     assert server.ask("/items?query=%20")["items"] == []
 
 
@@ -154,6 +160,23 @@ def test_metrics_are_what_prometheus_reads(server: Any, release: Release) -> Non
     assert {one.value for one in samples if one.name.endswith("_count")} == {counts[-1]}
 
 
+def test_more_answers_than_exist_are_as_many_as_exist(server: Any, release: Release) -> None:
+    n_items = release.n_items
+    assert len(server.ask("/items/i5/neighbors?k=1000")["items"]) == n_items - 1
+    assert server.ask("/items/i5/neighbors?k=1000") == server.ask(f"/items/i5/neighbors?k={n_items}")
+    assert len(server.ask("/users/u1/recommendations?k=1000")["items"]) == n_items
+    assert len(server.ask("/recommend", {"history": ["i5"], "k": 1000})["items"]) == n_items - 1
+    assert len(server.ask("/batch/neighbors", [{"item_id": "i5", "k": 1000}])[0]["items"]) == n_items - 1
+    assert len(server.ask("/items?query=title&k=1000")["items"]) == n_items
+
+
+def test_a_client_is_told_the_limits_that_it_can_keep_to(server: Any, pictured: Any) -> None:
+    expected = {"most_k": 1000, "most_history": 1000, "most_batch": 100, "most_body_bytes": 1_000_000}
+    assert server.ask("/release")["limits"] == expected | {"most_pixels": 16_000_000}
+    assert pictured.ask("/release")["limits"] == expected | {"most_pixels": 10_000}
+    assert [one.ask("/release")["n_pictures"] for one in (server, pictured)] == [0, 21]
+
+
 # --- pictures ---
 
 
@@ -202,6 +225,28 @@ def test_items_are_neighbors_by_their_pictures_and_shown(pictured: Any, pictured
     assert pictured.call(encode("items", without, "neighbors") + "?by=image")[0] == 422
 
 
+def test_fewer_pictures_than_wanted_are_all_there_are(pictured: Any) -> None:
+    kind = {"content-type": "image/png"}
+    assert len(pictured.call("/images/neighbors?k=1000", draw(40), kind)[1]["items"]) == 21
+    assert len(pictured.ask("/items/new/neighbors?by=image&k=1000")["items"]) == 20
+
+
+def test_a_picture_whose_file_has_gone_is_not_found_and_its_path_not_told(
+    small_release: ModuleType, tmp_path: Path, start_server: Callable[..., Any], encode: Encode
+) -> None:
+    world = small_release.World()
+    parts, images = small_release.add_pictures(tmp_path, small_release.make_parts(tmp_path / "given", world))
+    publish_release(parts, replace(small_release.make_facts(world), images=images), tmp_path / "s")
+    (tmp_path / "0.png").unlink()
+    (tmp_path / "1.png").write_bytes(b"no picture")
+    server, items = start_server(tmp_path / "s"), parts.catalog.items
+    for row, reason in ((0, "missing"), (3, "not_a_picture")):
+        status, problem, _ = server.call(encode("images", items.get_id(row)))
+        assert (status, problem["reason"]) == (404, reason)
+        assert str(tmp_path) not in str(problem)
+    assert server.call(encode("images", items.get_id(6)))[0] == 200
+
+
 @pytest.mark.parametrize(
     ("body", "kind", "status"),
     [
@@ -240,7 +285,12 @@ BAD: list[tuple[str, Any, int]] = [
     ("/nothing/here", None, 404),
     ("/items/", None, 404),
     ("/items/i5/neighbors?k=0", None, 422),
-    ("/items/i5/neighbors?k=61", None, 422),
+    ("/items/i5/neighbors?k=-1", None, 422),
+    ("/items/i5/neighbors?k=1001", None, 422),
+    ("/items?query=title&k=1001", None, 422),
+    ("/items?query=title&k=0", None, 422),
+    ("/items?query=title&where=color=red", None, 422),
+    (f"/items?query={'x' * 201}", None, 422),
     ("/items/i5/neighbors?k=100000000", None, 422),
     ("/items/i5/neighbors?k=1e3", None, 422),
     (f"/items/i5/neighbors?k={'9' * 5000}", None, 422),
@@ -299,11 +349,41 @@ def test_another_method_is_told_which_it_may_be(server: Any) -> None:
     assert (status, problem["status"], headers["allow"]) == (405, 405, "POST")
 
 
+def test_a_fault_of_the_store_is_ours_and_logged_by_its_place(
+    store: Path, tmp_path: Path, start_server: Callable[..., Any]
+) -> None:
+    shutil.copytree(store, tmp_path / "s")
+    server = start_server(tmp_path / "s")
+    (tmp_path / "s").rename(tmp_path / "away")
+    status, problem, headers = server.call("/releases")
+    assert (status, headers["content-type"]) == (500, "application/problem+json")
+    assert problem["type"] == "urn:recsys-cl:problem:fault"
+    assert server.call("/items/i5/neighbors")[0] == 200
+    assert server.stop() == 0
+    said = "".join(server.said)
+    assert '"fault": "StoreError at store.py:' in said
+    assert str(tmp_path) not in str(problem) + said
+
+
+@pytest.mark.parametrize("kind", [ConfigError, LogError, StoreError, UnreachableError])
+def test_what_nobody_asked_wrongly_is_no_refusal(kind: type[RecsysError]) -> None:
+    problem = explain_error(kind("/secret/place is broken"))
+    assert problem.status == 500
+    assert "secret" not in problem.detail
+
+
 def test_every_answer_forbids_what_a_browser_might_guess(server: Any) -> None:
     for path in ("/items/i5/neighbors", "/nothing", "/map"):
         _, _, headers = server.call(path)
         assert headers["x-content-type-options"] == "nosniff"
         assert "default-src 'none'" in headers["content-security-policy"]
+
+
+def test_whoever_watches_may_ask_for_the_head_alone(server: Any) -> None:
+    for path in ("/health", "/ready", "/metrics"):
+        status, content, headers = server.call(path, method="HEAD")
+        assert (status, content) == (200, b"")
+        assert headers["content-type"] == server.call(path)[2]["content-type"]
 
 
 # --- the process ---

@@ -260,12 +260,18 @@ def test_memory_is_that_of_a_block_whatever_the_users_times_items(small_release:
     assert int(done.stdout) < 400  # MiB, with 256 for blocks of scores
 
 
-@pytest.mark.parametrize("k", [0, 61])
 @pytest.mark.parametrize("what", SEARCHED)
-def test_a_bad_k_is_refused(release: Release, tmp_path: Path, what: What, k: int) -> None:
-    with pytest.raises(InputError, match="1 to 60"):
-        export(release, Request(what, k), FileSink(tmp_path / "x.parquet"))
+def test_a_bad_k_is_refused(release: Release, tmp_path: Path, what: What) -> None:
+    with pytest.raises(InputError, match="a whole number from 1"):
+        export(release, Request(what, 0), FileSink(tmp_path / "x.parquet"))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("what", SEARCHED)
+def test_more_lines_than_exist_are_as_many_as_exist(release: Release, tmp_path: Path, what: What) -> None:
+    for name, k in (("all", 60), ("more", 10**9)):
+        export(release, Request(what, k), FileSink(tmp_path / f"{name}.jsonl"))
+    assert (tmp_path / "more.jsonl").read_bytes() == (tmp_path / "all.jsonl").read_bytes() != b""
 
 
 def test_an_output_that_cannot_be_written_is_refused(release: Release, tmp_path: Path) -> None:

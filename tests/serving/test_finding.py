@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import polars as pl
 
 from recsys_cl.catalog import Catalog
@@ -23,7 +24,7 @@ TITLES = {
 def find(query: str, most: int = 10) -> list[str]:
     ids = IdMap.build(list(TITLES))
     frame = pl.DataFrame({"item_id": list(TITLES), "title": list(TITLES.values())})
-    rows = Titles(Catalog.build(ids, frame)).find(query, most)
+    rows, _ = Titles(Catalog.build(ids, frame)).find(query, most)
     return ids.get_ids(rows).to_list()
 
 
@@ -32,6 +33,16 @@ def test_the_same_comes_before_the_beginning_and_that_before_the_middle() -> Non
     assert find("STAR") == ["star", "b2", "c3", "a1", "d4"]
     assert find("wars star") == ["a1", "b2", "c3", "d4"]
     assert find("star wars", 2) == ["b2", "c3"]
+
+
+def test_the_score_says_how_well_a_title_fits_and_only_those_allowed_are_found() -> None:
+    ids = IdMap.build(list(TITLES))
+    frame = pl.DataFrame({"item_id": list(TITLES), "title": list(TITLES.values())})
+    titles = Titles(Catalog.build(ids, frame))
+    assert titles.find("star wars", 10)[1].tolist() == [1, 0.75, 0.5, 0.25]
+    allowed = np.array([item_id != "b2" for item_id in TITLES])
+    rows, scores = titles.find("star wars", 2, allowed)
+    assert (ids.get_ids(rows).to_list(), scores.tolist()) == (["c3", "d4"], [0.75, 0.5])
 
 
 def test_words_are_texts_and_not_patterns() -> None:
@@ -43,7 +54,7 @@ def test_words_are_texts_and_not_patterns() -> None:
 def test_items_without_a_title_are_found_by_their_id() -> None:
     assert find("F6") == ["f6"]
     ids = IdMap.build(["x1", "x2", "y1"])
-    assert Titles(Catalog.build(ids)).find("x", 9).tolist() == [0, 1]
+    assert Titles(Catalog.build(ids)).find("x", 9)[0].tolist() == [0, 1]
 
 
 def test_nothing_finds_nothing() -> None:

@@ -16,6 +16,7 @@ from recsys_cl.publishing.live import move_current
 from recsys_cl.publishing.release import publish_release
 from recsys_cl.publishing.seal import is_open
 from recsys_cl.publishing.store import read_current
+from recsys_cl.serving import holder as holder_module
 from recsys_cl.serving.holder import Holder, Lazy
 from recsys_cl.serving.lookup import Release, open_release
 
@@ -82,6 +83,85 @@ def test_under_load_every_answer_is_whole_and_of_one_release(
     assert all(found == expected[name] for name, found in answered)
 
 
+def test_what_has_to_be_made_first_fails_no_request_around_an_exchange(
+    publish: Callable[[int], str], tmp_path: Path, start_server: Callable[..., Any]
+) -> None:
+    store = tmp_path / "s"
+    publish(0)
+    server = start_server(store, "--quiet")
+    ended, answered, failed = threading.Event(), dict[str, set[str]](), list[Any]()
+    paths = ("/map", "/items?query=title", "/items/i5/neighbors?why=true", "/map/colors?attribute=genre")
+
+    def ask(path: str) -> None:
+        while not ended.is_set():
+            status, found, headers = server.call(path)
+            if status == 200:
+                answered.setdefault(path, set()).add(headers.get("release") or found["release"])
+            else:
+                failed.append((path, status, found))
+
+    threads = [threading.Thread(target=ask, args=(path,)) for path in paths]
+    for thread in threads:
+        thread.start()
+    versions = []
+    for seed in (1, 2, 3):
+        versions.append(publish(seed))
+        wait_until(lambda: failed or all(versions[-1] in answered.get(path, ()) for path in paths))
+    ended.set()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+
+
+def test_what_was_asked_of_the_release_before_is_made_before_the_exchange_and_nothing_else(
+    publish: Callable[[int], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = publish(0)
+    holder = Holder(tmp_path / "s")
+    holder.live.titles.get()
+    holder.live.points.get()
+    made: list[tuple[str, str]] = []
+    for name in ("Titles", "project_items"):
+        make = getattr(holder_module, name)
+
+        def note(*given: Any, name: str = name, make: Any = make) -> Any:
+            made.append((name, holder.live.release.version))
+            return make(*given)
+
+        monkeypatch.setattr(holder_module, name, note)
+    publish(1)
+    holder.look()
+    assert sorted(made) == [("Titles", old), ("project_items", old)]
+    assert holder.live.release.version != old
+    assert not holder.live.touches.asked
+    holder.live.touches.get()
+    publish(2)
+    holder.look()
+    assert [lazy.asked for lazy in (holder.live.titles, holder.live.points, holder.live.touches)] == [True] * 3
+
+
+def test_current_is_looked_at_as_often_as_told_and_one_look_makes_a_release_live(
+    publish: Callable[[int], str], tmp_path: Path
+) -> None:
+    """What is live a second after `CURRENT` has moved: one wait of a fifth, and what it takes to open the release."""
+    publish(0)
+    holder, waited = Holder(tmp_path / "s"), list[float | None]()
+
+    class Once(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waited.append(timeout)
+            return len(waited) > 1
+
+    holder._ending = Once()
+    new = publish(1)
+    holder.start()
+    wait_until(lambda: len(waited) == 2)
+    assert waited == [0.2, 0.2]
+    assert (holder.live.release.version, holder.n_reloads) == (new, 1)
+    docs = " ".join((Path(__file__).parents[2] / "docs" / "serving.md").read_text().split())
+    assert "`CURRENT` is looked at five times a second" in docs
+
+
 def test_a_broken_release_is_refused_and_the_old_one_answers_on(
     publish: Callable[[int], str], tmp_path: Path, start_server: Callable[..., Any]
 ) -> None:
@@ -102,10 +182,12 @@ def test_a_broken_release_is_refused_and_the_old_one_answers_on(
     found = server.ask("/ready")
     assert (found["release"], found["refused"]["release"], found["ready"]) == (good, bad, True)
     assert "item_embeddings.npy" in found["refused"]["reason"]
+    assert str(tmp_path) not in str(found)
     assert "recsys_release_refused 1" in server.call("/metrics")[1].decode()
     assert server.ask("/items/i5/neighbors") == expected
     (store / "releases" / "CURRENT").write_text("nonsense")
     wait_until(lambda: server.ask("/ready")["refused"]["release"] is None)
+    assert server.ask("/ready")["refused"]["reason"].startswith("releases/CURRENT holds 'nonsense'")
     assert server.ask("/items/i5/neighbors") == expected
     move_current(store / "releases", good)
     wait_until(lambda: server.ask("/ready")["refused"] is None)
@@ -159,10 +241,10 @@ def test_a_broken_release_is_not_read_again_at_every_look(
 def test_what_is_made_once_is_made_once_however_many_ask() -> None:
     made = []
     lazy = Lazy(lambda: made.append(1) or len(made))
-    assert lazy.peek() is None
+    assert not lazy.asked
     threads = [threading.Thread(target=lazy.get) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert (made, lazy.get(), lazy.peek()) == ([1], 1, 1)
+    assert (made, lazy.get(), lazy.asked) == ([1], 1, True)

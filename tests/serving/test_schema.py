@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,9 +21,15 @@ CHECKS = [not_a_server_error, content_type_conformance, response_schema_conforma
 EXAMPLES = 15  # of each address, in each mode
 
 
+@pytest.fixture(scope="module", params=["without pictures", "with pictures"])
+def url(request: pytest.FixtureRequest, start_server: Callable[..., Any], store: Path, pictured_store: Path) -> str:
+    """A service over a release without, and one with pictures."""
+    return str(start_server(pictured_store if request.param == "with pictures" else store).url)
+
+
 @pytest.mark.parametrize("mode", list(GenerationMode))
-def test_no_request_is_a_fault_of_ours_and_every_answer_is_as_described(server: Any, mode: GenerationMode) -> None:
-    schema = schemathesis.openapi.from_url(f"{server.url}/openapi.json")
+def test_no_request_is_a_fault_of_ours_and_every_answer_is_as_described(url: str, mode: GenerationMode) -> None:
+    schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
     operations = [found.ok() for found in schema.get_all_operations()]
     assert len(operations) == 18
     for operation in operations:
