@@ -31,6 +31,7 @@ _ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
 _FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars"]
 _FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
 _PATIENCE_SECONDS = 30.0
+_TOLD = ("computedrole", "computedlabel")
 
 
 @dataclass
@@ -66,6 +67,12 @@ class Browser:
     def text(self, selector: str) -> str:
         """The visible text of the first element."""
         return self.texts(selector)[0]
+
+    def names(self, selector: str) -> list[tuple[str, str]]:
+        """Role and name of each element, as the browser tells them to a screen reader."""
+        found = self._post("elements", {"using": "css selector", "value": selector})
+        places = [f"element/{one[_ELEMENT]}" for one in found]
+        return [tuple(self._call("GET", f"{at}/{what}", None) for what in _TOLD) for at in places]  # type: ignore[misc]
 
     def click(self, selector: str) -> None:
         """Click the first element, once there is one, where somebody could: nothing may cover it."""

@@ -136,6 +136,13 @@ def server(start_server: Callable[..., Server], store: Path) -> Server:
 
 
 @pytest.fixture(scope="session")
+def open_front() -> Callable[..., contextlib.AbstractContextManager[Any]]:
+    """with open_front(url, changes) as front: a gateway before a service; see `front.py`."""
+    module: Any = _load(Path(__file__).with_name("front.py"))
+    return lambda *given: module.open_front(*given)
+
+
+@pytest.fixture(scope="session")
 def encode() -> Callable[..., str]:
     """encode("items", item_id, "neighbors"): a path with its parts encoded."""
     return lambda *parts: "".join(f"/{quote(part, safe='')}" for part in parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -35,6 +36,22 @@ PIXELS = """
     data.forEach((one, n) => { sum = (sum + (n % 9973) * (one % 65521)) % 2147483647; });
     return {drawn: data.length - counts.get(paper), colors: counts.size, sum, paper: paper & 255};
 """
+TEXTS = """
+    const numbers = (color) => color.match(/[0-9.]+/g).map(Number);
+    const isClear = (color) => numbers(color)[3] === 0;
+    const shown = new Map();
+    for (const one of document.querySelectorAll("body *")) {
+      const text = Array.from(one.childNodes).filter((child) => child.nodeType === 3).map((child) => child.data.trim());
+      if (!text.join("") || !one.checkVisibility() || one.closest(".unseen, script, noscript")) continue;
+      let under = one;
+      while (under.parentElement && isClear(getComputedStyle(under).backgroundColor)) under = under.parentElement;
+      const [front, back] = [getComputedStyle(one).color, getComputedStyle(under).backgroundColor];
+      const colors = { front: numbers(front).slice(0, 3), back: numbers(back).slice(0, 3) };
+      shown.set(front + back, { text: text.join(""), ...colors });
+    }
+    return Array.from(shown.values());
+"""
+ROLES = {"link", "button", "searchbox", "combobox", "DisclosureTriangle", "application", "group"}
 RING = "const ring = document.querySelector('.ring').getBoundingClientRect(); return [ring.x + 11, ring.y + 11]"
 BESIDE = {
     "compared": {
@@ -348,8 +365,8 @@ def test_a_point_shows_its_item_when_pointed_at_and_opens_it_when_clicked(
 
 def test_a_million_points_are_all_drawn_and_a_draft_is_drawn_of_some(browser: Any, visit: Callable[..., None]) -> None:
     visit("map")
-    full, draft, nearest = browser.ask("""
-        return import("/page/plot.js").then(({ View, paint, findNearest }) => {
+    full, draft = browser.ask("""
+        return import("/page/plot.js").then(({ View, paint }) => {
           const points = new Float32Array(2_000_000);
           for (let n = 0; n < 1_000_000; n += 1) points.set([n % 1000, Math.floor(n / 1000)], 2 * n);
           const canvas = document.createElement("canvas");
@@ -368,12 +385,77 @@ def test_a_million_points_are_all_drawn_and_a_draft_is_drawn_of_some(browser: An
             for (let n = 0; n < data.length; n += 4) drawn += data[n] < 128;
             return drawn;
           };
-          const [x, y] = view.locate(points[2 * 123456], points[2 * 123456 + 1]);
-          return [draw(false), draw(true), findNearest(points, view, x, y, 5, null)];
+          return [draw(false), draw(true)];
         })""")
     assert full >= 1_000_000, "the grid is covered"
     assert 0 < draft < full
-    assert nearest == 123456
+
+
+def test_the_point_that_is_found_is_the_nearest_of_all_that_count(browser: Any, visit: Callable[..., None]) -> None:
+    visit("map")
+    wrong = browser.ask("""
+        return Promise.all([import("/page/plot.js"), import("/page/nearest.js")]).then(([{ View }, { Grid }]) => {
+          const wrong = [];
+          for (const n of [1, 7, 5000]) {
+            const points = Float32Array.from({ length: 2 * n }, () => (Math.random() < 0.1 ? 0 : Math.random() ** 3));
+            const view = new View(points);
+            view.fit(1000, 600);
+            const grid = new Grid(points, view.bounds);
+            for (let trial = 0; trial < 300; trial += 1) {
+              if (trial % 50 === 49) view.zoomBy(3, 1000 * Math.random(), 600 * Math.random());
+              const [px, py] = [1200 * Math.random() - 100, 800 * Math.random() - 100];
+              const most = 1 + 400 * Math.random() ** 4;
+              const shown = trial % 2 ? Uint8Array.from(points, (_, at) => at % 3) : null;
+              let [best, nearest] = [most * most, -1];
+              for (let row = 0; row < n; row += 1) {
+                const [x, y] = view.locate(points[2 * row], points[2 * row + 1]);
+                const far = (x - px) ** 2 + (y - py) ** 2;
+                if (far < best && (shown === null || shown[row])) [best, nearest] = [far, row];
+              }
+              const found = grid.find(view, px, py, most, shown);
+              if (found !== nearest) wrong.push([n, trial, found, nearest]);
+            }
+          }
+          return wrong;
+        })""")
+    assert wrong == []
+
+
+def test_a_map_of_a_million_items_is_moved_over_pointed_at_and_highlighted(
+    browser: Any, start_server: Callable[..., Any], small_release: Any, tmp_path: Path
+) -> None:
+    world = small_release.World(n_items=1_000_000, n_seen=20)
+    publish_release(
+        small_release.make_parts(tmp_path / "given", world), small_release.make_facts(world), tmp_path / "s"
+    )
+    server = start_server(tmp_path / "s")
+    browser.set_screen(1280, 900)
+    browser.open(server.url + "/#/map?item=i777777")
+    browser.wait("document.querySelector('.card.open .title')?.innerText === 'Title of i777777'")
+    browser.click(".tools button:last-child")
+    changed = f"(() => {{{PIXELS}}})().sum !== arguments[0]"
+    browser.wait(f"(() => {{{PIXELS}}})().colors > 2")
+    for move in (
+        lambda: browser.scroll(700, 500, -300),
+        lambda: browser.point((700, 500), (790, 540), press=True),
+        lambda: browser.press("Left"),
+    ):
+        browser.ask("document.querySelector('.map canvas').focus()")
+        before = browser.ask(PIXELS)["sum"]
+        move()
+        browser.wait(changed, before)
+    x, y = map(round, browser.ask(RING))
+    browser.ask("performance.clearResourceTimings()")
+    browser.point(*((x - 300 + 10 * step, y - 60 + 2 * step) for step in range(31)))
+    browser.wait("!document.querySelector('.card').hidden")
+    told = browser.ask("return performance.getEntriesByType('resource').length")
+    assert 0 < told < 10, "what the pointer passes over is not asked for"
+    before = browser.ask(PIXELS)["sum"]
+    browser.click("#mark")
+    browser.press("title of i77777")
+    browser.wait("document.querySelector('.found').textContent === '11 items highlighted'")
+    browser.wait(changed, before)
+    server.stop()
 
 
 # --- releases ---
@@ -456,7 +538,7 @@ def test_it_can_be_used_by_keyboard_alone_and_the_focus_is_always_seen(
 
 
 @pytest.mark.parametrize("view", [*VIEWS, "release"])
-def test_every_view_fits_a_phone_and_has_its_landmarks_and_names(
+def test_every_view_fits_a_phone_and_has_its_landmarks(
     browser: Any, visit: Callable[..., None], page_server: Any, view: str
 ) -> None:
     if view == "release":
@@ -465,13 +547,6 @@ def test_every_view_fits_a_phone_and_has_its_landmarks_and_names(
     pick(browser, "i5", "x" * 300)
     visit(view, 360, 740)
     assert browser.ask("return document.documentElement.scrollWidth") <= 360
-    assert (
-        browser.ask("""
-        const nameOf = (one) => one.getAttribute("aria-label") || one.textContent || one.labels?.[0]?.textContent;
-        return Array.from(document.querySelectorAll("a, button, input, select, summary, canvas[tabindex]"))
-          .filter((one) => !one.closest("[hidden]") && !nameOf(one)?.trim()).map((one) => one.outerHTML)""")
-        == []
-    )
     assert browser.ask("return document.querySelectorAll('h1').length") == 1
     assert browser.ask(
         "return ['main', 'header.top', 'nav', 'footer', 'search'].every((one) => document.querySelector(one))"
@@ -481,25 +556,72 @@ def test_every_view_fits_a_phone_and_has_its_landmarks_and_names(
         return ids.length === new Set(ids).size""")
 
 
-def test_it_is_light_or_dark_as_the_screen_prefers_and_legible_on_both(
-    browser: Any, visit: Callable[..., None], tmp_path: Path
+@pytest.mark.parametrize("view", [*VIEWS, "release"])
+def test_all_that_can_be_used_is_reached_by_the_keyboard_and_has_a_name(
+    browser: Any, visit: Callable[..., None], page_server: Any, view: str
 ) -> None:
-    for dark in (False, True):
-        visit("item/i5", dark=dark)
-        browser.save_picture(tmp_path / "page.png")
-        with Image.open(tmp_path / "page.png") as picture:
-            median = np.median(np.asarray(picture.convert("L")))
-        assert median < 40 if dark else median > 240
-        pairs = [("ink", "paper"), ("soft", "paper"), ("soft", "raise"), ("accent", "paper"), ("on-accent", "accent")]
-        pairs += [("ink", "tint"), ("accent", "surface"), ("soft", "surface"), ("bad", "paper"), ("accent", "tint")]
-        for front, back in pairs:
-            colors = [
-                browser.ask("return import('/page/colors.js').then((one) => one.readColor(arguments[0]))", f"--{name}")
-                for name in (front, back)
-            ]
-            assert measure_contrast(*colors) >= 4.5, (front, back, dark)
-        visit("map", dark=dark)
+    """Names are those that the browser computes for a screen reader."""
+    if view == "release":
+        view = f"releases/{page_server.ask('/release')['release']}"
+    visit(view)
+    pick(browser, "i5", "i6")
+    visit(view)
+    if view == "map":
+        browser.ask("document.querySelector('.map canvas').focus()")
+        browser.press("0", "+")
+        browser.wait("document.querySelector('.card.open a')")
+        browser.ask("document.activeElement.blur()")
+    n = browser.ask("""
+        const kinds = "a[href], button, input, select, summary, [tabindex='0']";
+        const found = Array.from(document.querySelectorAll(kinds)).filter((one) => one.checkVisibility());
+        found.forEach((one) => { one.dataset.used = ""; });
+        window.reached = new Set();
+        addEventListener("focusin", ({ target }) => window.reached.add(target));
+        return found.length;""")
+    browser.press(*["Tab"] * (n + 5))
+    unreached = """
+        return Array.from(document.querySelectorAll("[data-used]"))
+          .filter((one) => !window.reached.has(one)).map((one) => one.outerHTML)"""
+    assert browser.ask(unreached) == []
+    names = browser.names("[data-used]")
+    assert len(names) == n > 6
+    assert [one for one in names if not one[1].strip()] == []
+    assert {role for role, _ in names} <= ROLES, "a role that says what can be done"
+
+
+@pytest.mark.parametrize("view", [*VIEWS, "release"])
+@pytest.mark.parametrize("dark", [False, True])
+def test_it_is_light_or_dark_as_the_screen_prefers_and_every_text_is_legible(
+    browser: Any, visit: Callable[..., None], page_server: Any, tmp_path: Path, view: str, dark: bool
+) -> None:
+    if view == "release":
+        view = f"releases/{page_server.ask('/release')['release']}"
+    visit(view, dark=dark, still=True)
+    pick(browser, "i5", "i6")
+    visit(view, dark=dark, still=True)
+    browser.save_picture(tmp_path / "page.png")
+    with Image.open(tmp_path / "page.png") as picture:
+        median = np.median(np.asarray(picture.convert("L")))
+    assert median < 40 if dark else median > 240
+    if view == "map":
         assert (browser.ask(PIXELS)["paper"] < 60) == dark
+    shown = browser.ask(TEXTS)
+    assert len(shown) > 3
+    assert [one for one in shown if measure_contrast(one["front"], one["back"]) < 4.5] == []
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_colors_that_only_some_states_show_are_legible_too(
+    browser: Any, visit: Callable[..., None], dark: bool
+) -> None:
+    visit(dark=dark)
+    pairs = [("ink", "tint"), ("accent", "tint"), ("soft", "raise"), ("bad", "paper"), ("on-accent", "accent")]
+    for front, back in pairs:
+        colors = [
+            browser.ask("return import('/page/colors.js').then((one) => one.readColor(arguments[0]))", f"--{name}")
+            for name in (front, back)
+        ]
+        assert measure_contrast(*colors) >= 4.5, (front, back)
 
 
 # --- trouble ---
@@ -562,6 +684,90 @@ def test_a_release_without_pictures_has_one_list_and_no_room_for_them(browser: A
     browser.wait("document.querySelectorAll('.side .row[data-id]').length === 12")
     assert browser.texts(".side h2") == ["By behavior"]
     assert not any(browser.ask("return Array.from(document.querySelectorAll('.pic'), (one) => one.offsetWidth)"))
+
+
+# --- other services ---
+
+
+def test_no_more_is_asked_for_than_the_service_gives(
+    browser: Any,
+    page_store: Path,
+    start_server: Callable[..., Any],
+    open_front: Callable[..., contextlib.AbstractContextManager[Any]],
+) -> None:
+    server = start_server(page_store, "--most-k", "30", "--most-history", "3")
+    limits = {"limits": {"most_k": 30, "most_history": 3}, "n_pictures": 21}
+    browser.set_screen(1280, 900)
+    with open_front(server.url, {"/release": lambda known: limits | known}) as front:
+        browser.open(front.url + "/#/search/Title")
+        browser.wait("document.querySelectorAll('.tile[data-id]').length === 30")
+        assert "The first 30 items" in browser.text(".lead")
+        browser.ask("location.hash = '#/item/i1'")
+        browser.wait("document.querySelectorAll('.side .row[data-id]').length === 24")
+        browser.click("#more")
+        browser.wait("document.querySelectorAll('.side:first-child .row[data-id]').length === 24")
+        assert len(ids_of(browser, ".side:last-child .row")) == 20, "all other pictures"
+        browser.click("#more")
+        browser.wait("document.querySelectorAll('.side:first-child .row[data-id]').length === 30")
+        assert not browser.ask("return document.querySelector('#more')")
+        browser.ask("location.hash = '#/map?q=title'")
+        browser.wait("document.querySelector('.found')?.textContent === 'The first 30 items highlighted'")
+        pick(browser, "i3", "i4", "i5", "i6")
+        browser.ask("location.hash = '#/session'")
+        browser.ask("location.reload()")
+        browser.wait("document.querySelectorAll('.next .row[data-id]').length === 12")
+        assert "newest 3" in browser.text(".next header")
+        assert "i3" not in ids_of(browser, ".next .row"), "what is picked is not recommended, asked with or not"
+    browser.open("about:blank")
+
+
+def test_what_a_service_refuses_that_does_not_say_its_limits_is_told_where_it_was_asked_for(
+    browser: Any,
+    page_store: Path,
+    start_server: Callable[..., Any],
+    open_front: Callable[..., contextlib.AbstractContextManager[Any]],
+) -> None:
+    server = start_server(page_store, "--most-k", "15")
+
+    def say_less(known: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in known.items() if name not in ("limits", "n_pictures")}
+
+    browser.set_screen(1280, 900)
+    with open_front(server.url, {"/release": say_less}) as front:
+        browser.open(front.url + "/#/map?q=title")
+        browser.wait("document.querySelector('.found')?.textContent.includes('at most 15')")
+        assert browser.ask(PIXELS)["drawn"] > 0, "the map is there all the same"
+        browser.ask("location.hash = '#/item/i1?k=24'")
+        browser.wait("document.querySelectorAll('.side .state').length === 2")
+        assert all("No answer" in text and "at most" in text for text in browser.texts(".side .state"))
+    browser.open("about:blank")
+
+
+def test_an_item_with_an_attribute_named_release_is_no_new_release(
+    browser: Any, page_server: Any, open_front: Callable[..., contextlib.AbstractContextManager[Any]]
+) -> None:
+    browser.set_screen(1280, 900)
+    with open_front(page_server.url, {"/items/i1": lambda item: item | {"release": "1995"}}) as front:
+        browser.open(front.url + "/#/item/i1")
+        browser.wait("document.querySelectorAll('.side .row[data-id]').length === 24")
+        browser.wait(SETTLED)
+        assert front.asked.count("GET /release") == 2, "at first, and to be sure"
+        assert front.asked.count("GET /items/i1") == 1
+    browser.open("about:blank")
+
+
+def test_releases_that_change_again_and_again_do_not_keep_the_page_from_being_read(
+    browser: Any, page_server: Any, open_front: Callable[..., contextlib.AbstractContextManager[Any]]
+) -> None:
+    """As behind a gateway to two services that have not come to the same release."""
+    browser.set_screen(1280, 900)
+    other = "20200101T000000Z-000000000000"
+    with open_front(page_server.url, {"/items/i1/neighbors": lambda answer: answer | {"release": other}}) as front:
+        browser.open(front.url + "/#/item/i1")
+        browser.wait("document.querySelectorAll('.side .row[data-id]').length === 24")
+        browser.wait(SETTLED)
+        assert front.asked.count("GET /release") <= 2
+    browser.open("about:blank")
 
 
 # --- what the tests share ---

@@ -1,10 +1,13 @@
 // Asking the service: comes in an address, goes out its answer; what it refuses is thrown as a Problem that says why.
 
 const MOST_KEPT = 200;
+const RELEASE = "/release";
 const TOKEN = "recsys_cl token";
+const DOUBT_MS = 5_000;
 const kept = new Map(); // answers of the live release, by address
 const pictures = new Map(); // object URLs, by address; only where a token is needed
 let release = null;
+let doubted = { version: null, until: 0 };
 
 /** What the service refused, or that it cannot be reached (status 0). */
 export class Problem extends Error {
@@ -33,7 +36,7 @@ export async function get(parts, query = {}, { signal, fresh = false } = {}) {
   signal?.throwIfAborted();
   if (kept.has(path) && !fresh) return kept.get(path);
   const answer = await (await send(path, { signal })).json();
-  notice(answer.release);
+  await notice(answer.release, path === RELEASE);
   if (!fresh) {
     if (kept.size >= MOST_KEPT) kept.delete(kept.keys().next().value);
     kept.set(path, answer);
@@ -47,7 +50,7 @@ export async function post(parts, body, { signal } = {}) {
   const headers = { "content-type": "application/json" };
   const options = { method: "POST", body: JSON.stringify(body), headers, signal };
   const answer = await (await send(address(parts), options)).json();
-  notice(answer.release);
+  await notice(answer.release);
   signal?.throwIfAborted();
   return answer;
 }
@@ -59,7 +62,7 @@ export async function getBytes(parts, { signal } = {}) {
   for (let n = 1; ; n += 1) {
     try {
       const response = await send(path, { signal });
-      notice(response.headers.get("release"));
+      await notice(response.headers.get("release"));
       const bytes = await response.arrayBuffer();
       kept.set(path, bytes);
       signal?.throwIfAborted();
@@ -111,8 +114,16 @@ async function send(path, options) {
   throw new Problem(response.status, told.detail ?? `The service answered ${response.status}.`, seconds);
 }
 
-function notice(version) {
+/** An answer names its release. Another one than before is believed where the service says it of itself: elsewhere it
+ * may be an attribute of an item, or the word of another service behind the same address. */
+async function notice(version, sure = release === null) {
   if (!version || version === release) return;
+  if (!sure) {
+    if (version === doubted.version && performance.now() < doubted.until) return;
+    doubted = { version, until: performance.now() + DOUBT_MS };
+    version = (await (await send(RELEASE, {})).json()).release;
+    if (version === release) return;
+  }
   const before = release;
   release = version;
   kept.clear();

@@ -24,6 +24,7 @@ const VIEWS = {
   release: ["Release", viewRelease],
 };
 let facts = null; // of the live release
+let learning = false;
 let leaving = null; // aborts what the view before still asks for
 let shownBefore = null; // which view, and of what
 
@@ -78,7 +79,8 @@ function readAddress() {
 
 /** What the live release holds. */
 async function learn(signal) {
-  const known = await get(["release"], {}, { signal, fresh: true });
+  learning = true;
+  const known = await get(["release"], {}, { signal, fresh: true }).finally(() => (learning = false));
   document.body.classList.toggle("plain-pictures", !known.thumbnails);
   document.getElementById("release").textContent = `Release ${known.release}, ${ago(known.age_seconds)}`;
   return known;
@@ -128,7 +130,7 @@ function askToken() {
   );
 }
 
-addSearch(document.getElementById("find"));
+addSearch(document.getElementById("find"), () => facts);
 document.getElementById("skip").addEventListener("click", (event) => {
   event.preventDefault(); // the address behind `#` is that of the view
   main.focus();
@@ -141,7 +143,7 @@ addEventListener("scroll", () => keepPlace(location.hash), { passive: true });
 addEventListener("hashchange", open);
 addEventListener("session", () => showDock(dock, readAddress().view, facts));
 addEventListener("release", ({ detail }) => {
-  if (!detail.before || detail.version === facts?.release) return;
+  if (!detail.before || learning || detail.version === facts?.release) return;
   facts = null; // and what is shown is of the release before, whose rows and scores are others
   open();
   say("A new release is live");

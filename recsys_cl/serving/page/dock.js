@@ -2,6 +2,7 @@
 
 import { make } from "./dom.js";
 import { linkTo, showPicture } from "./items.js";
+import { clampK } from "./limits.js";
 import { recommend } from "./recommend.js";
 import * as session from "./session.js";
 import { many, titleOf } from "./text.js";
@@ -33,7 +34,7 @@ export async function showDock(dock, view, facts) {
     make("a", { class: "button accent", href: "#/session" }, "See why"),
   );
   try {
-    const answer = await recommend(Math.min(N_NEXT, facts.n_items), signal);
+    const answer = await recommend(clampK(Math.min(N_NEXT, facts.n_items), facts), facts, signal);
     next.replaceChildren(...answer.items.map(showNext));
   } catch (error) {
     if (error.name !== "AbortError") next.replaceChildren(make("li", { class: "soft" }, error.message));

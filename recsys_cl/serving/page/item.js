@@ -3,6 +3,7 @@
 import { get, Problem } from "./api.js";
 import { heading, make, say, skeleton, state } from "./dom.js";
 import { addButton, linkTo, listAttributes, showPicture, showRows } from "./items.js";
+import { clampK } from "./limits.js";
 import { many, titleOf, words } from "./text.js";
 
 const FIRST = 12;
@@ -18,7 +19,8 @@ export async function viewItem(main, [id], { signal, query, facts }) {
   const item = await learnItem(id, facts, signal);
   document.title = `${titleOf(item)} – recsys_cl`;
   const same = query.getAll("same").filter((name) => item[name] !== undefined);
-  const k = Math.min(Number(query.get("k")) || FIRST, MOST, facts.n_items);
+  const most = clampK(Math.min(MOST, facts.n_items), facts);
+  const k = Math.min(Number(query.get("k")) || FIRST, most);
   const ways = facts.pictures ? ["behavior", "image"] : ["behavior"];
   const sides = ways.map((by) => showSide(by));
   main.replaceChildren(
@@ -26,18 +28,19 @@ export async function viewItem(main, [id], { signal, query, facts }) {
     showFilters(item, same, k),
     make("div", { class: ways.length > 1 ? "sides" : "sides alone" }, ...sides.map((side) => side.section)),
   );
-  const asked = { k, where: same.map((name) => `${name}=${item[name]}`), why: true };
+  const asked = { where: same.map((name) => `${name}=${item[name]}`), why: true };
+  const ks = { behavior: k, image: Math.min(k, facts.n_pictures ?? k) };
   const answers = await Promise.all(
     ways.map((by) => {
       if (by === "image" && item.row !== undefined && !item.image) return new Problem(404, "This item has no picture.");
-      return get(["items", id, "neighbors"], { ...asked, by }, { signal }).catch((error) => error);
+      return get(["items", id, "neighbors"], { ...asked, k: ks[by], by }, { signal }).catch((error) => error);
     }),
   );
   if (signal.aborted) return;
   const held = answers.map((answer) => new Set((answer.items ?? []).map((one) => one.item_id)));
   sides.forEach((side, n) => fillSide(side, answers[n], held[1 - n]));
   const longest = Math.max(...held.map((one) => one.size));
-  if (longest === k && k < Math.min(MOST, facts.n_items - 1)) main.append(showMore(item, same, k));
+  if (longest === k && k < Math.min(most, facts.n_items - 1)) main.append(showMore(item, same, k));
   say(ways.map((by, n) => `${many(held[n].size, "neighbor")} ${SIDES[by][0].toLowerCase()}`).join(", "));
 }
 
@@ -109,7 +112,7 @@ function showSide(by) {
 function fillSide({ body }, answer, others) {
   body.removeAttribute("aria-busy");
   if (answer instanceof Problem && answer.status !== 401) {
-    const title = answer.status === 404 || answer.status === 422 ? "Nothing to compare" : "No answer";
+    const title = answer.status === 404 ? "Nothing to compare" : "No answer";
     body.replaceChildren(state(title, answer.message));
   } else if (answer instanceof Error) throw answer;
   else if (!answer.items.length)

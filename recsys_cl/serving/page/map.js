@@ -1,16 +1,19 @@
 // The map of all items: a canvas to move over, a legend that isolates, a field that highlights.
 
-import { get, getBytes } from "./api.js";
+import { get, getBytes, Problem } from "./api.js";
 import { colorAlike, colorBy, listColors, readColor } from "./colors.js";
 import { heading, make, say, settle, state } from "./dom.js";
+import { clampK } from "./limits.js";
 import { fillCard, fillLegend, makeFrame } from "./mapframe.js";
 import { steer } from "./mapinput.js";
-import { DRAFT, findNearest, paint, View } from "./plot.js";
+import { Grid } from "./nearest.js";
+import { DRAFT, paint, View } from "./plot.js";
 import { many, titleOf } from "./text.js";
 
 const MOST_MARKED = 1000;
 const REACH = 14; // pixels of the screen within which a point is meant
 const STILL_MS = 160;
+const REST_MS = 60; // that a pointer rests on a point before the service is asked what it is
 const NEAR = 6; // zoom at which one item is shown
 
 /** Show the map. The query may hold `by`, an attribute; `q`, to highlight; `item`, to go to. */
@@ -39,11 +42,13 @@ class Atlas {
   #signal;
   #frame;
   #view = null;
+  #grid = null; // made when somebody first points
   #colors = null;
   #marked = []; // rows that the field found
   #alone = new Set(); // looks that the legend isolates
   #standing = null;
   #shown = -1;
+  #turn = 0; // counts what is to be shown: who waits for a pointer to rest, and is no longer the last, gives up
   #pinned = -1; // shown unless another is pointed at
   #due = false;
   #ratio = 1;
@@ -95,16 +100,26 @@ class Atlas {
   /** Highlight what a query finds; nothing for "". */
   async mark(query) {
     this.#frame.field.value = query;
-    const answer = query.trim()
-      ? await get(["items"], { query, k: MOST_MARKED }, { signal: this.#signal })
-      : { items: [] };
+    const k = clampK(MOST_MARKED, this.#facts);
+    const answer = query.trim() ? await this.#find(query, k) : { items: [] };
     if (this.#signal.aborted || this.#frame.field.value !== query) return;
     this.#marked = answer.items.map((item) => item.row);
-    const full = this.#marked.length === MOST_MARKED;
-    const text = query.trim() ? `${full ? "The first " : ""}${many(this.#marked.length, "item")} highlighted` : "";
+    const full = this.#marked.length === k;
+    const found = `${full ? "The first " : ""}${many(this.#marked.length, "item")} highlighted`;
+    const text = answer.refused ?? (query.trim() ? found : "");
     this.#frame.found.textContent = text;
     say(text);
     this.#stand();
+  }
+
+  /** What a query finds; nothing, and why, where the service refuses it: the map is there all the same. */
+  async #find(query, k) {
+    try {
+      return await get(["items"], { query, k }, { signal: this.#signal });
+    } catch (error) {
+      if (!(error instanceof Problem) || error.status === 401) throw error;
+      return { items: [], refused: error.message };
+    }
   }
 
   /** Go to an item, and show it. */
@@ -139,8 +154,8 @@ class Atlas {
 
   /** The row of the point that is meant by a pixel of the screen, or -1. */
   find(x, y, reach = REACH) {
-    const shown = this.#standing;
-    return findNearest(this.#points, this.#view, x * this.#ratio, y * this.#ratio, reach * this.#ratio, shown);
+    this.#grid ??= new Grid(this.#points, this.#view.bounds);
+    return this.#grid.find(this.#view, x * this.#ratio, y * this.#ratio, reach * this.#ratio, this.#standing);
   }
 
   /** Show what is at a row, or what is pinned for -1; pin: with a link to it, until another is pinned, or none. */
@@ -148,14 +163,18 @@ class Atlas {
     if (pin) this.#pinned = row;
     else if (row < 0) row = this.#pinned;
     const open = row >= 0 && row === this.#pinned;
-    const same = row === this.#shown && open === this.#frame.card.classList.contains("open");
+    const { hidden, classList } = this.#frame.card;
+    const same = row === this.#shown && !hidden && open === classList.contains("open");
+    const turn = (this.#turn += 1);
     this.#shown = row;
     this.#frame.ring.hidden = row < 0;
-    if (row < 0) this.#frame.card.hidden = true;
+    if (row < 0 || !same) this.#frame.card.hidden = true; // it is of another item
     this.#placeCard();
     if (row < 0 || same) return;
+    if (!pin) await new Promise((done) => setTimeout(done, REST_MS));
+    if (turn !== this.#turn || this.#signal.aborted) return;
     const item = await this.describe(row);
-    if (row !== this.#shown || this.#signal.aborted) return;
+    if (row !== this.#shown || open !== (row === this.#pinned) || this.#signal.aborted) return;
     fillCard(this.#frame.card, item, open);
     this.#placeCard();
     if (pin) say(titleOf(item));

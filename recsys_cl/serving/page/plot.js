@@ -61,19 +61,6 @@ export class View {
   }
 }
 
-/** The row of the point nearest to a pixel, -1 where none is within `most`; shown: 0 for those that do not count. */
-export function findNearest(points, view, px, py, most, shown) {
-  const { scale, x, y } = view;
-  let [best, row] = [most * most, -1];
-  for (let n = 0, at = 0; at < points.length; n += 1, at += 2) {
-    const dx = scale * points[at] + x - px;
-    const dy = y - scale * points[at + 1] - py;
-    const far = dx * dx + dy * dy;
-    if (far < best && (shown === null || shown[n])) [best, row] = [far, n];
-  }
-  return row;
-}
-
 /** The radius of a point in pixels of the screen: smaller where there are many on little room, and growing slowly as
  * one comes near. room: the square root of the screen's pixels. */
 export function chooseRadius(n, room, zoom) {

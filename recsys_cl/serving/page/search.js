@@ -3,14 +3,15 @@
 import { get } from "./api.js";
 import { heading, icon, make, say, settle, state } from "./dom.js";
 import { linkTo, showPicture, showTile } from "./items.js";
+import { clampK } from "./limits.js";
 import { many, titleOf } from "./text.js";
 
 const N_OFFERED = 8;
 const N_FOUND = 60;
 const QUIET_MS = 120;
 
-/** Put the field into the header's place for it. */
-export function addSearch(place) {
+/** Put the field into the header's place for it. learnt: gives the facts of the live release, or null. */
+export function addSearch(place, learnt) {
   const field = make("input", {
     type: "search",
     id: "query",
@@ -28,7 +29,7 @@ export function addSearch(place) {
   const list = make("ul", { id: "offers", role: "listbox", "aria-label": "Items", hidden: true });
   const form = make("form", { role: "none" }, icon("search"), field, make("kbd", { "aria-hidden": "true" }, "/"), list);
   place.replaceChildren(form);
-  const offers = new Offers(field, list);
+  const offers = new Offers(field, list, learnt);
   const ask = settle(() => offers.ask(), QUIET_MS);
   field.addEventListener("input", ask);
   field.addEventListener("keydown", (event) => offers.press(event));
@@ -50,12 +51,14 @@ export function addSearch(place) {
 class Offers {
   #field;
   #list;
+  #learnt;
   #asking = null;
   #chosen = -1;
 
-  constructor(field, list) {
+  constructor(field, list, learnt) {
     this.#field = field;
     this.#list = list;
+    this.#learnt = learnt;
   }
 
   async ask() {
@@ -65,7 +68,7 @@ class Offers {
     this.#asking = new AbortController();
     const { signal } = this.#asking;
     try {
-      const { items } = await get(["items"], { query, k: N_OFFERED }, { signal });
+      const { items } = await get(["items"], { query, k: clampK(N_OFFERED, this.#learnt()) }, { signal });
       if (!signal.aborted && document.activeElement === this.#field) this.#show(items, query);
     } catch (error) {
       if (error.name !== "AbortError") this.#tell(error.message);
@@ -151,9 +154,10 @@ class Offers {
 }
 
 /** The view of all that was found. */
-export async function viewSearch(main, [query], { signal }) {
+export async function viewSearch(main, [query], { signal, facts }) {
   main.replaceChildren(heading(`“${query}”`), make("p", { class: "lead" }, "Searching…"));
-  const { items } = await get(["items"], { query, k: N_FOUND }, { signal });
+  const k = clampK(N_FOUND, facts);
+  const { items } = await get(["items"], { query, k }, { signal });
   if (!items.length) {
     const advice =
       "Each word must be part of the item's title, or all of it part of its id. Try fewer or shorter words.";
@@ -161,7 +165,7 @@ export async function viewSearch(main, [query], { signal }) {
     say("No item was found");
     return;
   }
-  const found = items.length < N_FOUND ? many(items.length, "item") : `The first ${N_FOUND} items`;
+  const found = items.length < k ? many(items.length, "item") : `The first ${many(k, "item")}`;
   const map = make("a", { href: `#/map?q=${encodeURIComponent(query)}` }, "Show them on the map");
   main.replaceChildren(
     heading(`“${query}”`),

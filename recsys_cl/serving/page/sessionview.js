@@ -3,9 +3,10 @@
 import { get } from "./api.js";
 import { draw, heading, icon, make, say, skeleton, state } from "./dom.js";
 import { linkTo, showPicture, showRow, showTile, showTitle } from "./items.js";
+import { clampHistory, clampK } from "./limits.js";
 import { recommend } from "./recommend.js";
 import * as session from "./session.js";
-import { many, percent, titleOf } from "./text.js";
+import { count, many, percent, titleOf } from "./text.js";
 
 const K = 12;
 const N_SUGGESTED = 8;
@@ -19,7 +20,7 @@ export async function viewSession(main, _, { signal, facts, fail }) {
     make("p", { class: "lead" }, "Pick items, and see what goes with them."),
     make("div", { class: "session" }, picked, next),
   );
-  const shown = new Recommendations(next, Math.min(K, facts.n_items), signal);
+  const shown = new Recommendations(next, facts, signal);
   let first = Promise.resolve();
   session.follow(() => {
     showPicked(picked);
@@ -68,14 +69,14 @@ async function suggest(place, facts, signal) {
 /** The list of recommendations, which knows where each stood before. */
 class Recommendations {
   #place;
-  #k;
+  #facts;
   #signal;
   #asking = null;
   #ranks = null;
 
-  constructor(place, k, signal) {
+  constructor(place, facts, signal) {
     this.#place = place;
-    this.#k = k;
+    this.#facts = facts;
     this.#signal = signal;
   }
 
@@ -85,13 +86,16 @@ class Recommendations {
     const signal = AbortSignal.any([this.#signal, this.#asking.signal]);
     if (!this.#place.querySelector("ol.rows")) this.#place.replaceChildren(this.#showHead(), skeleton(8));
     this.#place.setAttribute("aria-busy", "true");
-    const answer = await recommend(this.#k, signal);
+    const answer = await recommend(clampK(Math.min(K, this.#facts.n_items), this.#facts), this.#facts, signal);
     if (answer && !signal.aborted) this.#show(answer.items);
   }
 
   #showHead() {
     const title = make("h2", { id: "next" }, "Recommended next");
-    return make("header", {}, title, make("p", { class: "soft" }, "Add one to see the others move."));
+    const n = session.getItems().length;
+    const asked = clampHistory(n, this.#facts);
+    const from = asked < n ? `From the newest ${count(asked)} items: the service takes no more. ` : "";
+    return make("header", {}, title, make("p", { class: "soft" }, `${from}Add one to see the others move.`));
   }
 
   #show(items) {
@@ -154,7 +158,7 @@ function showWhy(item) {
         "span",
         {},
         make("i", { class: `dot part-${n}`, "aria-hidden": "true" }),
-        `${percent(share)} `,
+        make("span", { class: "share" }, percent(share), " "),
         make("a", { href: linkTo(item_id), dir: "auto" }, titles.get(item_id) ?? item_id),
       ),
     );
