@@ -166,6 +166,10 @@ def images(config: ConfigFile = None, *, settings: StageSettings = _STAGE) -> No
     _run_stage("images", continue_run(config, settings.set or [], settings.store, settings.run_id), settings)
 
 
+for asking in lookup.COMMANDS:  # here, for help lists commands in the order in which they come
+    app.command(asking)
+
+
 @app.command
 def compare(
     run_a: Annotated[str, Parameter(help="An evaluated run, by its id.")],
@@ -261,7 +265,7 @@ def doctor(config: ConfigFile = None, *, store: Store = Path("data"), as_json: J
         raise SystemExit(1)
 
 
-for command in (*lookup.COMMANDS, export, serve, schedule, *store.COMMANDS):
+for command in (export, serve, schedule, *store.COMMANDS):
     app.command(command)
 
 
