@@ -31,7 +31,7 @@ from recsys_cl.errors import BusyError, ConfigError, RecsysError, StoreError, Un
 from recsys_cl.files import LEFTOVER_HOURS, remove_leftovers
 from recsys_cl.progress import LineProgress
 from recsys_cl.publishing.exported import FOLDER, record_export
-from recsys_cl.publishing.store import RELEASES, find_current, find_releases, hold_store
+from recsys_cl.publishing.store import find_current, find_live, find_releases, hold_store
 from recsys_cl.publishing.upkeep import check_store, check_whole, prune_store, roll_back
 from recsys_cl.release_summary import describe_compacted, describe_damages
 from recsys_cl.runs import Run, open_run
@@ -40,7 +40,7 @@ from recsys_cl.serving.export_jobs import Request, What
 from recsys_cl.serving.lookup import open_release
 from recsys_cl.serving.sinks import FileSink
 from recsys_cl.summary import describe_outcome
-from recsys_cl.windows import Agenda, Due, await_windows, record_done
+from recsys_cl.windows import Agenda, Due, await_windows, record_done, record_exported
 
 _PASSING = frozenset(
     {errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.ESTALE, errno.EAGAIN, errno.EBUSY, errno.EMFILE, errno.ENFILE}
@@ -74,10 +74,7 @@ def find_due(config: Config) -> Agenda:
     """The windows that are due, once those that are being written are whole; see recsys_cl.windows."""
     agenda = await_windows(config, get_run_logger().info)
     for line in agenda.describe():
-        if agenda.due:
-            get_run_logger().info(line)
-        else:
-            print(line)  # all that comes out
+        get_run_logger().info(line)
     return agenda
 
 
@@ -128,12 +125,14 @@ def finish(run: Run, stages: Sequence[str], force: str | None) -> None:
     """Do the stages of a run, at most `schedule.most_hours` each; a release that then does not answer is taken back,
     and the one before is live again. Raises StoreError for a stage that was ended."""
     take_over(run)
+    if not stages:  # a process that was killed has published it, and nobody has asked it yet
+        try_release(str(run.store), run.run_id)
     stage_task = run_stage.with_options(timeout_seconds=3600 * run.config.schedule.most_hours)
     for stage in stages:
         with transaction() as published:
             published.set("store", str(run.store))
             published.set("run_id", run.run_id)
-            published.set("before", _find_live(run.store))
+            published.set("before", find_live(run.store))
             try:
                 stage_task(stage, str(run.store), run.run_id, force)
             except TaskRunTimeoutError:
@@ -144,11 +143,6 @@ def finish(run: Run, stages: Sequence[str], force: str | None) -> None:
             if stage == "publish":
                 try_release(str(run.store), run.run_id)
     show(str(run.store), run.run_id, return_state=True)  # what is live stays live, whether or not it can be shown
-
-
-def _find_live(store: Path) -> str | None:
-    """The name of the live release; None before the first one."""
-    return find_current(store) if (store / RELEASES).is_dir() else None
 
 
 @task
@@ -168,6 +162,7 @@ def export(what: What, store: str, k: int) -> str:
     request = Request(what, min(k, release.n_items))
     record_export(Path(store), out, release.version, what)
     run_export(release, request, FileSink(out), LineProgress(get_run_logger().info))
+    record_exported(Path(store), release.version, what)
     return str(out)
 
 

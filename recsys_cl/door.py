@@ -84,20 +84,23 @@ def start_run(config: Config) -> Iterator[Run]:
 
 @contextlib.contextmanager
 def resume_or_start(config: Config) -> Iterator[Run]:
-    """The unfinished run of exactly this configuration, which a killed process has left, or a new one.
+    """The run of exactly this configuration that a killed process has left, or one that was refused, as long as the
+    files are as it has read them; else a new one. A run that is live, and holds what lies there, is given as it is.
 
     Raises as `start_run`, and StoreError where another process works on it."""
     from recsys_cl.interrupts import hold_run
-    from recsys_cl.runs import find_unfinished
+    from recsys_cl.resuming import find_left, holds_log
 
-    left = find_unfinished(Path(config.publishing.store), config) if config.ingest.log else None
-    if left is None:
-        with start_run(config) as run:
-            yield run
-        return
-    with hold_run(left):
-        left.remove_leftovers()
-        yield left
+    left = find_left(config) if config.ingest.log else None
+    with contextlib.ExitStack() as stack:
+        if left is not None:
+            stack.enter_context(hold_run(left))
+            if not left.is_done("ingest") or holds_log(left):
+                left.remove_leftovers()
+                yield left
+                return
+            stack.close()
+        yield stack.enter_context(start_run(config))
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from recsys_cl.files import Swaps, read_json, write_json
 from recsys_cl.ids import IdMap
 from recsys_cl.interactions.attributes import USER_ID
 from recsys_cl.interactions.erasing import hash_ingested, write_without
-from recsys_cl.interactions.ingest import INTERACTIONS_FOLDER, REFUSED_FILE
+from recsys_cl.interactions.ingest import INTERACTIONS_FOLDER, OPENED, REFUSED_FILE
 from recsys_cl.interactions.table import Interactions
 from recsys_cl.interactions.times import format_times
 from recsys_cl.interactions.user_tables import UserTable
@@ -28,7 +28,8 @@ from recsys_cl.whereabouts import GIVEN_USERS, INGESTED, USER_ATTRIBUTES
 
 STATE = "run.json"
 _ITEMS, _GIVEN_ITEMS = "items.parquet", "given-items.parquet"
-_OF_INGEST = {STATE, INGESTED, INTERACTIONS_FOLDER, REFUSED_FILE, USER_ATTRIBUTES, GIVEN_USERS, _ITEMS, _GIVEN_ITEMS}
+_OF_INGEST = {STATE, INGESTED, INTERACTIONS_FOLDER, OPENED, REFUSED_FILE}
+_OF_INGEST |= {USER_ATTRIBUTES, GIVEN_USERS, _ITEMS, _GIVEN_ITEMS}
 _NOTE = "users were erased since the log was read: files are counted as they were read, all else without these users"
 
 

@@ -167,14 +167,15 @@ def list_run_ids(store: Path) -> list[str]:
     return [path.name for path in _list_folders(store)]
 
 
-def find_unfinished(store: Path, config: Config) -> Run | None:
-    """The newest run of exactly this configuration that has not published, to go on with; None for none."""
+def find_newest(store: Path, config: Config) -> Run | None:
+    """The newest run of exactly this configuration; None for none. What cannot be read is passed over."""
     wanted = config.dump()
-    with contextlib.suppress(StoreError):  # no run at all, or none that can be read
-        run = open_run(store)
-        given = run.config.dump()
-        given["publishing"]["store"] = wanted["publishing"]["store"]
-        return Run(store, run.run_id, config) if given == wanted else None
+    for folder in reversed(_list_folders(store)):
+        with contextlib.suppress(StoreError):
+            given = _read_state(folder)["config"]
+            given["publishing"] = given.get("publishing", {}) | {"store": wanted["publishing"]["store"]}
+            if given == wanted:
+                return Run(store, folder.name, config)
     return None
 
 

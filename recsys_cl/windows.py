@@ -2,14 +2,15 @@
 
 A window is a day, or an hour, that stands in the names of files (`dt=2026-11-26/part-0.parquet`, `20261126.csv`); a run
 of a window reads every file up to it. A log without such names is one window, `all`; of a database, each whole day
-(UTC) is one. What was published is kept in `windows.json` of the store, by the fingerprint of the configuration: the
-same window with the same settings is done once, another setting begins anew.
+(UTC) is one. What was published, and exported of it, is kept in `windows.json` of the store, by the fingerprint of the
+configuration: the same window with the same settings is done once, another setting begins anew.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -19,6 +20,8 @@ from recsys_cl.config import Config, IngestConfig, ScheduleConfig, is_url
 from recsys_cl.errors import StoreError
 from recsys_cl.files import read_json, write_json
 from recsys_cl.interactions.sources import find_window, list_paths
+from recsys_cl.publishing.store import find_live, lock_store
+from recsys_cl.resuming import read_opened
 from recsys_cl.runs import Run
 
 ALL = "all"
@@ -37,11 +40,13 @@ class Window:
 
 @dataclass(frozen=True)
 class Done:
-    """A window that was published: by which run, as which release, and what its files were then."""
+    """A window that was published: by which run, as which release, what its files were when that run opened them, and
+    which exports of the release were made."""
 
     run_id: str
     release: str
     files: Mapping[str, Sequence[int]]
+    exported: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,8 @@ class Agenda:
                 f"nothing to do: what there is was published with these settings as {self.last.release}, by run "
                 f"{self.last.run_id}"
             )
+        elif not self.due:
+            lines.append("nothing to do: no window is whole yet")
         for due in self.due:
             late = f"; late files of {', '.join(due.late)}" if due.late else ""
             lines.append(f"window {due.window} is due{late}")
@@ -102,7 +109,7 @@ def plan_windows(found: Sequence[Window], done: Mapping[str, Done]) -> Agenda:
     whole window after the last done one, and where there is none and files came late, the last one again."""
     dated = [window for window in found if window.name != UNDATED]
     writing = [window.name for window in found if window.writing]
-    last = max(done, default=None)
+    last = _find_last(done, [ALL] if found and found[-1].name == ALL else [])
     late = tuple(
         window.name for window in found if last is not None and not window.writing and _is_late(window, done, last)
     )
@@ -119,7 +126,7 @@ def plan_windows(found: Sequence[Window], done: Mapping[str, Done]) -> Agenda:
 
 def fill_days(found: Sequence[Window], done: Mapping[str, Done]) -> list[Window]:
     """Of a database: every day from the last done one to the newest found."""
-    last, newest = max(done, default=None), found[-1].name
+    last, newest = _find_last(done), found[-1].name
     if last is None or last >= newest:
         return list(found)
     first, n_days = date.fromisoformat(last), (date.fromisoformat(newest) - date.fromisoformat(last)).days
@@ -162,18 +169,35 @@ def read_done(store: Path, config: Config) -> dict[str, Done]:
 def record_done(run: Run, due: Due, release: str) -> None:
     """Remember that a run has published a window. Windows before it, which the run has read too, count as done.
 
-    A file that has changed since the run was created may not have been read so, and is late the next time.
+    A file that has come or changed since the run opened the log is late the next time. Raises StoreError where the
+    store is held by another process for too long.
     """
-    config, began = run.config, run.read_created() * 1e9
-    found = [] if is_url(config.ingest.log) else find_windows(config)
-    files = {window.name: {name: info for name, info in window.files.items() if info[1] < began} for window in found}
-    settings, state = _name_settings(config), _read_state(run.store)
-    known = state.setdefault(settings, {})
-    covered = [name for name in files if name <= due.window or name == UNDATED]
-    for name in {*covered, due.window}:
-        if name == due.window or name in due.late or name not in known:
-            known[name] = asdict(Done(run.run_id, release, files.get(name, {})))
-    write_json(run.store / _STATE, state)
+    files: dict[str, dict[str, list[int]]] = {due.window: {}}
+    for name, stamp in read_opened(run).items():
+        window = find_window(name) or (ALL if due.window == ALL else UNDATED)
+        files.setdefault(window, {})[name] = stamp
+    with _change_state(run.store) as state:
+        known = state.setdefault(_name_settings(run.config), {})
+        for name, read in files.items():
+            if name == due.window or name not in known or known[name]["files"] != read:
+                known[name] = asdict(Done(run.run_id, release, read))
+
+
+def record_exported(store: Path, release: str, what: str) -> None:
+    """Remember that an export of a release was made, where that release was published for a window."""
+    if not (store / _STATE).exists():
+        return
+    with _change_state(store) as state:
+        for done in (done for known in state.values() for done in known.values() if done["release"] == release):
+            done["exported"] = sorted({*done.get("exported", ()), what})
+
+
+def lacks_export(config: Config, what: str) -> bool:
+    """Whether nobody has made an export yet of the live release, where that was published for one of these windows."""
+    store = Path(config.publishing.store)
+    live = find_live(store)
+    made = [done.exported for done in read_done(store, config).values() if done.release == live]
+    return bool(made) and not any(what in exported for exported in made)
 
 
 def rename_releases(store: Path, renamed: Mapping[str, str]) -> tuple[Path, dict[str, Any]] | None:
@@ -191,8 +215,14 @@ def rename_releases(store: Path, renamed: Mapping[str, str]) -> tuple[Path, dict
 def _is_late(window: Window, done: Mapping[str, Done], last: str) -> bool:
     if window.name > last and window.name != UNDATED:
         return False
-    before = {} if window.name not in done else {name: tuple(was) for name, was in done[window.name].files.items()}
+    known = done.get(window.name) or (done.get(ALL) if window.name == UNDATED else None)
+    before = {} if known is None else {name: tuple(was) for name, was in known.files.items()}
     return dict(window.files) != before
+
+
+def _find_last(done: Mapping[str, Done], others: Sequence[str] = ()) -> str | None:
+    """The newest window that is done, of those with a date and of `others`."""
+    return max((name for name in done if name not in (ALL, UNDATED) or name in others), default=None)
 
 
 def _is_writing(files: Mapping[str, tuple[int, int]], folders: set[Path], schedule: ScheduleConfig, now: float) -> bool:
@@ -209,6 +239,15 @@ def _name_settings(config: Config) -> str:
 
 def _unbound(ingest: IngestConfig) -> IngestConfig:
     return ingest.model_copy(update={"window": ""})
+
+
+@contextlib.contextmanager
+def _change_state(store: Path) -> Iterator[dict[str, Any]]:
+    """What is known of windows, to be changed, and then written; nobody else changes the store meanwhile."""
+    with lock_store(store):
+        state = _read_state(store)
+        yield state
+        write_json(store / _STATE, state)
 
 
 def _read_state(store: Path) -> dict[str, Any]:

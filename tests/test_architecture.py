@@ -59,6 +59,7 @@ TOP = [
     "run_erasing",
     "forgetting",
     "gating",
+    "resuming",
     "windows",
     "notifying",
     "compacting",

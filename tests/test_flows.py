@@ -224,3 +224,155 @@ def test_a_stage_that_takes_too_long_is_ended_in_one_line_and_not_tried_again(
     assert "ingest was ended: it took longer than schedule.most_hours=1e-05" in line
     assert "Retry" not in done.stderr
     assert not (tmp_path / "s" / "releases").exists()
+
+
+# Flows one after another, with one server, and what became of each.
+NIGHTS = """
+import json, sys
+from pathlib import Path
+from flows import daily, tasks
+
+config, store, log = sys.argv[1:]
+
+def publish(force=None):
+    state = daily.run_daily(config, store, force, return_state=True)
+    runs = Path(store, "runs")
+    print(json.dumps([state.name, state.message, len(list(runs.iterdir())) if runs.exists() else 0]), flush=True)
+"""
+
+
+def run_nights(home: dict[str, str], body: str, config: Path, store: Path, log: Path) -> list[tuple[str, str, int]]:
+    """State, message and number of runs after each flow."""
+    done = run_python(home, "-c", NIGHTS + body, config, store, log)
+    assert done.returncode == 0, done.stderr
+    return [tuple(json.loads(line)) for line in done.stdout.splitlines() if line.startswith("[")]
+
+
+def write_config(path: Path, tiny_toml: Path, log: Path, *changes: tuple[str, str]) -> Path:
+    """The tiny configuration on another log, with lines replaced."""
+    text = re.sub(r"(?m)^log = .*$", f"log = {json.dumps(str(log))}", tiny_toml.read_text())
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    path.write_text(text)
+    return path
+
+
+REFUSED_AND_CORRECTED = """
+publish()
+rows = Path(log).read_text().splitlines(keepends=True)
+items = sorted({row.split(",")[1] for row in rows[1:]})
+Path(log).write_text(rows[0] + "".join(row for row in rows[1:] if row.split(",")[1] in items[:20]))
+publish()  # half of the items are gone
+publish()
+Path(log).write_text("".join(rows))
+publish()
+"""
+
+
+def test_a_refused_window_is_not_trained_again_until_its_file_changes_and_is_then_read_anew(
+    prefect_home: dict[str, str], tiny_toml: Path, tiny_sample: Path, tmp_path: Path
+) -> None:
+    log = tmp_path / "events.csv"
+    shutil.copy(tiny_sample / "events.csv", log)
+    config = write_config(tmp_path / "daily.toml", tiny_toml, log, ("incremental = true", "incremental = false"))
+    store = tmp_path / "s"
+    nights = run_nights(prefect_home, REFUSED_AND_CORRECTED, config, store, log)
+    assert [(state, n_runs) for state, _, n_runs in nights] == [
+        ("Completed", 1),
+        ("Failed", 2),
+        ("Failed", 2),
+        ("Completed", 3),
+    ]
+    assert "items" in nights[1][1]
+    assert nights[2][1] == nights[1][1]
+    assert len(list_versions(store)) == 2
+    live = read_json(store / "releases" / (store / "releases" / "CURRENT").read_text() / "manifest.json")
+    assert live["n_items"] == 40
+
+
+REFUSED_AND_PASSED = """
+def add(day):
+    (Path(log).parent / f"later-{day}").rename(Path(log) / f"dt=2026-01-0{day}")
+    publish()
+
+add(1)
+add(2)
+publish()
+add(3)
+publish()
+"""
+
+
+def test_a_refused_window_does_not_keep_newer_ones_from_being_published(
+    prefect_home: dict[str, str], tiny_toml: Path, tiny_sample: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "log").mkdir()
+    header, *rows = (tiny_sample / "events.csv").read_text().splitlines(keepends=True)
+    bad = ["u000004,i00009,view,never\n"] * 150
+    for day, part in ((1, rows[:700]), (2, [*rows[700:800], *bad]), (3, rows[800:])):
+        folder = tmp_path / f"later-{day}"
+        folder.mkdir()
+        (folder / "part.csv").write_text(header + "".join(part))
+        (folder / "_SUCCESS").touch()
+    changes = (('on_change = "warn"', 'on_change = "stop"'), ("compare_live = true", "compare_live = false"))
+    config = write_config(tmp_path / "daily.toml", tiny_toml, tmp_path / "log", *changes)
+    nights = run_nights(prefect_home, REFUSED_AND_PASSED, config, tmp_path / "s", tmp_path / "log")
+    assert [(state, n_runs) for state, _, n_runs in nights] == [
+        ("Completed", 1),
+        ("Failed", 2),
+        ("Failed", 2),
+        ("Completed", 3),
+        ("Completed", 3),
+    ]
+    assert nights[1][1].startswith("data contract: share refused")
+    assert nights[2][1] == nights[1][1]
+    assert nights[3][1].startswith("window 2026-01-02 was not published: refused before")
+    assert nights[4][1].startswith("nothing to do: ")
+    assert len(list_versions(tmp_path / "s")) == 2
+
+
+KILLED = """
+import psutil
+
+def kill(*given):
+    me = psutil.Process()
+    for one in (*me.children(recursive=True), me):
+        one.kill()
+
+tasks.run_export = kill
+publish()
+"""
+EXPORTED_LATER = """
+from recsys_cl.errors import StoreError
+
+def fail(*given):
+    raise StoreError("no room for it")
+
+real, tasks.run_export = tasks.run_export, fail
+publish()
+tasks.run_export = real
+publish()
+"""
+
+
+def test_an_export_that_was_killed_or_failed_is_made_by_the_next_flow_which_publishes_nothing(
+    prefect_home: dict[str, str], tiny_toml: Path, tiny_sample: Path, tmp_path: Path
+) -> None:
+    config, store, log = tmp_path / "daily.toml", tmp_path / "s", tiny_sample / "events.csv"
+    write_config(config, tiny_toml, log)
+    assert run_python(prefect_home, "-c", NIGHTS + KILLED, config, store, log).returncode == -9
+    (release,) = list_versions(store)
+    out = store / "exports" / f"recommendations-{release}.parquet"
+    assert not out.exists()
+    failed, made = run_nights(prefect_home, EXPORTED_LATER, config, store, log)
+    assert failed == ("Failed", "no room for it", 1)
+    assert (made[0], made[2]) == ("Completed", 1)
+    assert re.fullmatch(f"nothing to do: .* as {release}, by run .*; exported {re.escape(str(out))}", made[1])
+    assert pl.read_parquet(out)["release"].unique().to_list() == [release]
+    out.unlink()
+    again = run_python(prefect_home, "-m", "flows.daily", config, "--store", store)
+    assert again.returncode == 0, again.stderr
+    assert re.fullmatch(f"nothing to do: .* as {release}, by run .*\n", again.stdout)
+    assert not out.exists(), "whoever takes an export away has it"
+    assert list_versions(store) == [release]

@@ -146,7 +146,7 @@ def test_nobody_is_named_again_and_everybody_else_is_answered_as_before(store: P
     assert not any(verify_store(store).values())
     assert list(run.read_stages()) == ["ingest"]
     assert {path.name for path in run.folder.iterdir()} == {
-        *(".claim", "given-users.parquet", "ingest.json", "interactions", "refused.parquet", "run.json"),
+        *(".claim", "given-users.parquet", "ingest.json", "interactions", "opened.json", "refused.parquet", "run.json"),
         "users.parquet",
     }
     assert not list(store.rglob(".partial-*"))

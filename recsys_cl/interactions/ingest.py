@@ -18,7 +18,7 @@ import polars as pl
 from recsys_cl.catalog import ID
 from recsys_cl.config import ImagesConfig, IngestConfig
 from recsys_cl.errors import LogError
-from recsys_cl.files import LEFTOVER_HOURS, TEMPORARY, dump_json, hash_text, remove_leftovers
+from recsys_cl.files import LEFTOVER_HOURS, TEMPORARY, dump_json, hash_text, remove_leftovers, write_json
 from recsys_cl.interactions.assemble import Assembled, Assembly, assemble_interactions
 from recsys_cl.interactions.attributes import USER_ID, Attributes, count_attributes, read_items, read_users
 from recsys_cl.interactions.opening import bound_times, list_some, open_source
@@ -33,7 +33,7 @@ from recsys_cl.interactions.table import Interactions
 from recsys_cl.interactions.times import format_times
 from recsys_cl.progress import Progress, report_nothing
 
-REFUSED_FILE, INTERACTIONS_FOLDER = "refused.parquet", "interactions"
+REFUSED_FILE, INTERACTIONS_FOLDER, OPENED = "refused.parquet", "interactions", "opened.json"
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,8 @@ def ingest_log(
     check_enough: bool = True,
     accept: Accept = accept_all,
 ) -> Ingested:
-    """Read the log, apply the rules, and write `work/interactions` and `work/refused.parquet`.
+    """Read the log, apply the rules, and write `work/interactions` and `work/refused.parquet`; of files, too,
+    which ones and how they were, `work/opened.json`.
 
     raw: the store's cache of parsed sources. frame: a log in memory, instead of `config.log`. Nothing is written before
     the log could be opened. check_enough: refuse a log with one user or item only, or without a user of two events; a
@@ -99,6 +100,8 @@ def ingest_log(
             assembled = assemble_interactions(assembly, work / INTERACTIONS_FOLDER)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+    if source.files:
+        write_json(work / OPENED, source.files)
     refused = dict(sorted(refusals.counts.items()))
     assembled = _check_left(assembled, parts, refused, work)
     if check_enough:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from recsys_cl.interactions.batches import Batch
 from recsys_cl.interactions.raw import Part, parse_file, parse_stream
 from recsys_cl.interactions.readers import slice_frame
 from recsys_cl.interactions.schema import Role, recognize_columns
-from recsys_cl.interactions.sources import SourceFile, check_delimiter, open_log
+from recsys_cl.interactions.sources import SourceFile, check_delimiter, open_log, stamp_files
 from recsys_cl.interactions.sql import open_query
 from recsys_cl.interactions.times import format_times, parse_bound
 from recsys_cl.progress import Progress
@@ -27,11 +27,13 @@ _FRAME_NAME = "frame"
 @dataclass(frozen=True)
 class Source:
     """A log that could be opened: the columns of each of its parts, and the function that parses them into `raw`,
-    which gives the parts in order and the names of those that were not yet there. `notes` are for the report."""
+    which gives the parts in order and the names of those that were not yet there. `notes` are for the report. files:
+    size and time of change (nanoseconds) of each, as they were before the first was opened; none of a database."""
 
     columns: Sequence[dict[Role, str]]
     parse: Callable[[Path], tuple[list[Part], frozenset[str]]]
     notes: list[str]
+    files: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 def bound_times(config: IngestConfig) -> IngestConfig:
@@ -61,13 +63,14 @@ def open_source(config: IngestConfig, frame: pl.DataFrame | None, progress: Prog
             rows = _tell_rows(query.read_batches(config.batch_rows), progress)
             yield Source([named], lambda raw: _parse_stream(query.url, rows, named, config, raw), [])
     else:
+        stamps = stamp_files(config.log, config.window)  # first: what changes from now on is not what was stamped
         files, empty = open_log(config.log, config.format, config.delimiter, config.quoted, config.window)
         for file in files:
             if not (config.user_column and config.item_column):
                 check_delimiter(file)
         chosen = [recognize_columns(file.layout.columns, config, str(file.path)) for file in files]
         notes = [f"{len(empty)} files without a byte were left out: {list_some(empty)}"] if empty else []
-        yield Source(chosen, lambda raw: _parse_files(files, chosen, config, raw, progress), notes)
+        yield Source(chosen, lambda raw: _parse_files(files, chosen, config, raw, progress), notes, stamps)
 
 
 def _parse_files(

@@ -89,6 +89,15 @@ def list_paths(log: str) -> list[tuple[str, Path]]:
     raise LogError(f"there is no log at {path}", "a file, a folder, a glob or a database URL", "check the path")
 
 
+def stamp_files(log: str, window: str = "") -> dict[str, tuple[int, int]]:
+    """Size, and time of change in nanoseconds, of each file of a log up to a window, by name. Raises LogError."""
+    try:
+        found = [(name, path.stat()) for name, path in list_paths(log) if is_within(name, window)]
+    except OSError as error:
+        raise LogError(f"{error.filename} cannot be read ({error.strerror})") from error
+    return {name: (info.st_size, info.st_mtime_ns) for name, info in found}
+
+
 def find_window(name: str) -> str | None:
     """The day, or the hour, that stands in the name of a file, as `2026-11-26` or `2026-11-26T03`; None for none."""
     for found in _DATED.finditer(name):

@@ -64,6 +64,11 @@ def find_current(store: Path) -> str | None:
     return name
 
 
+def find_live(store: Path) -> str | None:
+    """As `find_current`, and None, too, for a store in which nobody has published yet."""
+    return find_current(store) if (store / RELEASES).is_dir() else None
+
+
 def find_releases(store: Path) -> Path:
     """The folder of the releases of a store. Raises StoreError where `store` is none; makes nothing."""
     make = f"make a store with: recsys-cl run --log FILE --store {store}"
