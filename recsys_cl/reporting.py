@@ -49,11 +49,11 @@ def write_reports(run: Run, parts: ReleaseParts, facts: GateFacts, gate: GateRes
         audit=train["audit_lines"],
         choice=train["choice"],
         evaluation=Evaluation.load(read_json(folder / "evaluation.json")).dump(),
-        training=_list_course(train),
+        training=train["validation"] or train["evaluated"],
         popularity=popularity.tolist(),
         health=facts.health,
         index=asdict(parts.index.facts) | {"ann_recall": facts.ann_recall},
-        neighbors=_choose_samples(parts, popularity),
+        neighbors=_choose_samples(parts, popularity, run.config.model.dim - 1),
         gate=gate.reasons,
         beside={"alone": gate.alone} if gate.beside is None else gate.beside | drift,
         settings=run.config.dump(),
@@ -63,19 +63,14 @@ def write_reports(run: Run, parts: ReleaseParts, facts: GateFacts, gate: GateRes
     write_text(folder / "model_card.md", render_model_card(data))
 
 
-def _list_course(train: dict[str, Any]) -> list[dict[str, Any]]:
-    """The epochs of one training: of the first tower that was validated, or of the evaluated fit."""
-    entries: list[dict[str, Any]] = train["validation"] or train["evaluated"]
-    return [entry for entry in entries if entry.get("tower") == entries[0].get("tower")]
-
-
-def _choose_samples(parts: ReleaseParts, popularity: NDArray[np.int64]) -> list[Sample]:
-    """Items from the most popular down to the middle of the catalog, each with its neighbors."""
+def _choose_samples(parts: ReleaseParts, popularity: NDArray[np.int64], popularity_dim: int) -> list[Sample]:
+    """Items from the most popular down to the middle of the catalog, each with its neighbors; popularity_dim: as in the
+    manifest."""
     catalog, images, candidates, bags = parts.catalog, parts.images, parts.item_vectors, parts.bag_vectors
     order = np.argsort(-popularity, kind="stable")
     shown = order[np.unique(np.linspace(0, len(order) // 2, _N_ITEMS).astype(int))]
-    dim = candidates.shape[1]
-    queries = QueryTower(parts.files[QUERY_TOWER], bags.shape[1], dim).encode_items(shown, bags, dim - 1)
+    tower = QueryTower(parts.files[QUERY_TOWER], bags.shape[1], candidates.shape[1])
+    queries = tower.encode_items(shown, bags, popularity_dim)
     found = search_exact(queries, np.asarray(candidates), _N_NEIGHBORS, Bags.of_items(shown))
     samples: list[Sample] = []
     for place, row in enumerate(shown):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 WIDTH, HEIGHT = 440, 240
@@ -53,20 +53,28 @@ class _Axis:
 
 
 def draw_line(points: Sequence[tuple[float, float]], labels: tuple[str, str], color: int = 0, log: bool = False) -> str:
-    """A line through (x, y), at least one point, x whole; labels of the axes; log: both axes, all numbers positive.
+    """As `draw_lines`, one line."""
+    return draw_lines({color: points}, labels, log)
 
-    At most 400 points are drawn, evenly spaced on the axis; each has a dot where they are few.
+
+def draw_lines(lines: Mapping[int, Sequence[tuple[float, float]]], labels: tuple[str, str], log: bool = False) -> str:
+    """Lines through (x, y) by their color, each of at least one point, x whole; labels of the axes; log: both axes, all
+    numbers positive.
+
+    At most 400 points of a line are drawn, evenly spaced on the axis; each has a dot where they are few.
     """
-    xs, ys = [x for x, _ in points], [y for _, y in points]
+    xs, ys = ([point[axis] for points in lines.values() for point in points] for axis in (0, 1))
     low, high = min(ys), max(ys)
     pad = 0.0 if log else (0.08 * (high - low) or 0.5 * abs(high) or 1.0)
     across = _Axis(min(xs), max(xs), _LEFT, WIDTH - _RIGHT, log, whole=True)
     up = _Axis(low - pad, high + pad, HEIGHT - _BOTTOM, _TOP, log)
-    placed = _thin([(across.place(x), up.place(y)) for x, y in points])
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in placed)
-    marks = [f'<polyline points="{path}" class="line c{color}"/>']
-    if len(points) <= 60:
-        marks += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" class="fill c{color}"/>' for x, y in placed]
+    marks = []
+    for color, points in lines.items():
+        placed = _thin([(across.place(x), up.place(y)) for x, y in points])
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in placed)
+        marks.append(f'<polyline points="{path}" class="line c{color}"/>')
+        if len(points) <= 60:
+            marks += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" class="fill c{color}"/>' for x, y in placed]
     return _frame(HEIGHT, f"{labels[1]} by {labels[0]}", [*_draw_grid(across, up), *marks, *_draw_labels(labels)])
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from recsys_cl.evaluation.figures import ITEM_KNN, MODEL
 from recsys_cl.evaluation.report_data import (
     MODELS,
+    SLICES,
     SLICES_MEAN,
     ReportData,
     describe_counts,
@@ -60,6 +61,7 @@ def render_model_card(data: ReportData) -> str:
         *_describe_slices(evaluation),
         "Left out of the judgment:" if dropped else "",
         _list(dropped),
+        *_describe_beside(data.beside),
         "## Training",
         _list(data.choice),
         "## Vectors",
@@ -108,7 +110,41 @@ def _describe_vectors(data: ReportData) -> list[str]:
     ]
     if "ann_recall" in data.index:
         lines.append(f"the index finds {data.index['ann_recall']:.4f} of the exact top 10")
+    held_out = data.index.get("held_out")
+    if held_out:
+        lines.append(
+            f"{say_metric('recall@' + str(held_out['k']))} of held-out items, {held_out['n_users']:,} users: "
+            f"{held_out['exact']:.4f} by exact search, {held_out['index']:.4f} by an index built in this way, "
+            f"a loss of {held_out['exact'] - held_out['index']:.4f}"
+        )
     return lines
+
+
+def _describe_beside(beside: Mapping[str, Any]) -> list[str]:
+    """The comparison with the release that was live, or why there is none; nothing where neither is known."""
+    if not beside:
+        return []
+    heading = "## Beside the previous release"
+    if "release" not in beside:
+        return [heading, _escape(f"Not compared: {beside['alone']}.")]
+    lines = [f"compared with {beside['release']}", f"{beside['items_lost']:.1%} of its items are gone"]
+    drift = beside.get("drift")
+    if drift and drift["n_items"]:
+        lines.append(f"top 10 neighbors that changed, over {drift['n_items']:,} items: {drift['churn']:.1%}")
+    compared = beside["compared"]
+    if compared is None:
+        return [heading, _list([*lines, "no user could be judged by both"])]
+    rows = [
+        [
+            f"{say_metric(change['metric'])}, {SLICES.get(change['part'], change['part'])}",
+            f"{change['n_users']:,}",
+            f"{change['earlier']:.4f}",
+            f"{change['candidate']:.4f}",
+            f"{change['candidate'] - change['earlier']:+.4f} ({show_interval(change, '+')})",
+        ]
+        for change in compared["changes"]
+    ]
+    return [heading, _list(lines), _table(["", "users", "Live", "This one", "Difference"], rows)]
 
 
 def _describe_limits(data: ReportData) -> list[str]:

@@ -31,6 +31,7 @@ table { border-collapse: collapse; width: 100%; font-size: .92rem; }
 th, td { text-align: left; padding: 5px 14px 5px 0; border-bottom: 1px solid var(--edge); vertical-align: top; }
 th { font-weight: 600; color: var(--soft); } tbody th { color: var(--ink); font-weight: 500; min-width: 9em; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+th.number { white-space: normal; vertical-align: bottom; }
 td small { display: block; } td { overflow-wrap: anywhere; }
 svg { width: 100%; max-width: 520px; height: auto; display: block; margin: 6px 0; }
 svg text { font: 12px system-ui, sans-serif; fill: var(--soft); } svg .label { fill: var(--ink); }
@@ -48,7 +49,7 @@ svg text { font: 12px system-ui, sans-serif; fill: var(--soft); } svg .label { f
   image-rendering: auto; } .item small { display: block; }
 .sheet img { max-width: 100%; min-width: 640px; } h4 { margin: 8px 0 2px; color: var(--soft); font-weight: 600; }
 @media (max-width: 600px) { section { padding: 14px 12px; } th, td { padding-right: 8px; }
-  th.number { white-space: normal; } td.number small { white-space: normal; max-width: 5.6em;
+  tbody th { min-width: 5.5em; } td.number small { white-space: normal; max-width: 5.6em;
   margin-left: auto; overflow-wrap: normal; } }
 details summary { cursor: pointer; color: var(--soft); }
 """

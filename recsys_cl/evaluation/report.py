@@ -8,7 +8,7 @@ from __future__ import annotations
 import html
 from typing import Any
 
-from recsys_cl.evaluation.charts import Point, draw_intervals, draw_line
+from recsys_cl.evaluation.charts import Point, draw_intervals, draw_line, draw_lines
 from recsys_cl.evaluation.figures import COMPARED, MODEL
 from recsys_cl.evaluation.page import (
     bullets,
@@ -164,12 +164,30 @@ def _render_split(data: ReportData) -> str:
 
 
 def _render_training(data: ReportData) -> str:
+    """A chart of the loss and one of recall, a line a tower."""
+    towers = list(dict.fromkeys(entry.get("tower", "") for entry in data.training))
     charts = []
-    for color, (name, label) in enumerate((("loss", "Loss"), ("recall", "Recall on validation"))):
-        points = [(float(entry["epoch"]), float(entry[name])) for entry in data.training if entry.get(name) is not None]
-        if points:
-            charts.append(f"<div><h3>{label}</h3>{draw_line(points, ('epoch', label), color)}</div>")
-    return section("Training", bullets(data.choice), f'<div class="pair">{"".join(charts)}</div>' if charts else "")
+    for name, label in (("loss", "Loss"), ("recall", "Recall on validation")):
+        lines = {
+            color: [
+                (float(entry["epoch"]), float(entry[name]))
+                for entry in data.training
+                if entry.get("tower", "") == tower and entry.get(name) is not None
+            ]
+            for color, tower in enumerate(towers)
+        }
+        drawn = {color: points for color, points in lines.items() if points}
+        if drawn:
+            charts.append(f"<div><h3>{label}</h3>{draw_lines(drawn, ('epoch', label))}</div>")
+    keys = "".join(
+        f'<span><i class="key c{color}"></i>{isolate(f"{tower} tower")}</span>'
+        for color, tower in enumerate(towers)
+        if tower and charts
+    )
+    legend = f'<p class="keys">{keys}</p>' if keys else ""
+    return section(
+        "Training", bullets(data.choice), legend, f'<div class="pair">{"".join(charts)}</div>' if charts else ""
+    )
 
 
 def _render_popularity(data: ReportData) -> str:

@@ -32,11 +32,11 @@ class ReportData:
 
     name: of the run or release. facts: what identifies it, label -> text. ingest: `IngestReport.dump()`. audit: lines
     for people (`Audit.describe()`). choice: what was chosen, and why. evaluation: `Evaluation.dump()`.
-    training: `{"epoch", "loss", "recall"?}` an epoch. popularity: the number of users of each item, in any order.
-    health: name of a table of vectors -> `measure_health`. index: kind, n_items, dim, parameters, ann_recall, and
-    trade_off and held_out as in `IndexFacts`; any other figure is shown under its name. gate: the reasons against a
-    release. beside: what it was compared with, as in a manifest's `gate.beside`, with `drift`; or `alone`, why it was
-    not. settings: `Config.dump()`.
+    training: `{"epoch", "loss", "recall"?, "tower"?}` an epoch, of at most three towers. popularity: the number of
+    users of each item, in any order. health: name of a table of vectors -> `measure_health`. index: kind, n_items, dim,
+    parameters, ann_recall, and trade_off and held_out as in `IndexFacts`; any other figure is shown under its name.
+    gate: the reasons against a release. beside: what it was compared with, as in a manifest's `gate.beside`, with
+    `drift`; or `alone`, why it was not. settings: `Config.dump()`.
     images: what the stage of pictures found, and `sheet`, a `data:image/…;base64,…` URI.
     """
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
@@ -207,6 +208,68 @@ def test_curves_of_any_length_are_drawn(n_epochs: int) -> None:
     document = render_report(replace(build_data(), training=history, popularity=popularity))
     assert "nan" not in document
     assert len(document) < 100_000
+
+
+def test_each_tower_has_a_line_of_its_own_and_its_name_in_the_legend() -> None:
+    towers = {"bag": [4.0, 3.0, 2.0], "<seq>": [9.0, 8.0]}
+    history = [
+        {"epoch": epoch, "loss": loss, "tower": tower}
+        for tower, losses in towers.items()
+        for epoch, loss in enumerate(losses, 1)
+    ]
+    document = render_report(replace(build_data(), training=history))
+    part = document.split("<h2>Training</h2>")[1].split("</section>")[0]
+    assert part.count("<h3>") == 1, "no recall, no chart of it"
+    lines = {
+        color: len(points.split()) for points, color in re.findall(r'<polyline points="(.*?)" class="line (c.)"', part)
+    }
+    assert lines == {"c0": 3, "c1": 2}
+    legend = re.findall(r'class="key (c.)"></i><bdi>(.*?)</bdi>', part)
+    assert legend == [("c0", "bag tower"), ("c1", "&lt;seq&gt; tower")]
+    ends = re.findall(r'<circle cx=".*?" cy="(.*?)"', part)
+    assert float(ends[3]) < float(ends[0]), "both on one scale: the greater loss stands higher"
+
+
+def test_one_training_without_a_name_has_no_legend() -> None:
+    part = render_report(build_data()).split("<h2>Training</h2>")[1].split("</section>")[0]
+    assert part.count("<polyline") == 2
+    assert "key" not in part
+
+
+def test_the_model_card_tells_of_the_release_before_and_of_what_the_index_loses() -> None:
+    change = {
+        "part": "tail_items",
+        "metric": "recall@20",
+        "earlier": 0.25,
+        "candidate": 0.125,
+        "low": -0.2,
+        "high": -0.05,
+    }
+    known = {
+        "release": "r_1",
+        "items_lost": 0.07,
+        "compared": {"changes": [change | {"n_users": 1234}]},
+        "drift": {"n_items": 999, "churn": 0.31},
+    }
+    index = {"ann_recall": 0.99, "held_out": {"k": 20, "n_users": 1234, "exact": 0.31256, "index": 0.3119}}
+    card = render_model_card(replace(build_data(), beside=known, index=index))
+    for text in (
+        "## Beside the previous release",
+        "compared with r\\_1",
+        "7.0% of its items are gone",
+        "over 999 items: 31.0%",
+        "| Recall at 20, tail items | 1,234 | 0.2500 | 0.1250 | -0.1250 (-0.2000\u00a0to -0.0500) |",
+        "Recall at 20 of held-out items, 1,234 users: 0.3126 by exact search, 0.3119",
+        "a loss of 0.0007",
+    ):
+        assert text in card, text
+    alone = render_model_card(replace(build_data(), beside={"alone": "no release is live"}))
+    assert "Not compared: no release is live." in alone
+    nobody = render_model_card(replace(build_data(), beside=known | {"compared": None}))
+    assert "no user could be judged by both" in nobody
+    plain = render_model_card(build_data())
+    assert "previous release" not in plain
+    assert "held-out items, 1,234" not in plain
 
 
 @pytest.mark.parametrize(("gain", "said"), [(0.02, "is better than"), (-0.02, "is worse than"), (0.0, "cannot tell")])
