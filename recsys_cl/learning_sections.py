@@ -67,8 +67,8 @@ class ModelConfig(Section):
     )
     temperature: Annotated[float, Field(ge=0.001, le=10)] = Field(0.2, description="Divisor of the score.")
     learn_temperature: bool = Field(False, description="`temperature` is only the start, and learned.")
-    popularity_weight: Annotated[float, Field(ge=0, le=2)] = Field(
-        1.0, description="Weight of log popularity in the score. 0: none."
+    popularity_weight: Annotated[float, Field(ge=-1, le=2)] = Field(
+        1.0, description="Weight of log popularity in the score. 0: none; below: less popular items are preferred."
     )
     tied: bool = Field(False, description="Query and candidate tower share one item table.")
     neighbor_weight: Annotated[float, Field(ge=0, le=100)] = Field(

@@ -1,4 +1,4 @@
-"""A schedule end to end: a real Prefect server and worker, a deployment every few seconds; killed, and recovered."""
+"""A schedule end to end: a real Prefect server and worker, a deployment every few seconds; killed, and cancelled."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from recsys_cl.config import Config, apply_settings
-from recsys_cl.files import read_json
+from recsys_cl.files import TEMPORARY, read_json
 
 ROOT = Path(__file__).parents[1]
 CANARY = "canary-4b1d9c"
@@ -25,7 +25,7 @@ STATES = """
 from prefect.client.orchestration import get_client
 with get_client(sync_client=True) as client:
     for run in client.read_flow_runs(limit=200):
-        print(run.name, run.state_name, run.state.message, sep="|")
+        print(run.name, run.state_name, run.state.message, run.id, sep="|")
 """
 
 
@@ -51,7 +51,7 @@ class Place:
         """A window of the log, whole at once."""
         folder = self.folder / "log" / f"dt=2026-01-0{number}"
         folder.mkdir(parents=True)
-        n = self.events.height // 3
+        n = self.events.height // 4
         self.events.slice((number - 1) * n, n).write_csv(folder / "part.csv")
         (folder / "_SUCCESS").touch()
 
@@ -73,6 +73,24 @@ class Place:
     def list_runs(self) -> set[str]:
         """The ids of the runs."""
         return {path.name for path in (self.store / "runs").iterdir()}
+
+    def find_new(self, known: set[str]) -> str:
+        """The id of a run that is none of those known, once it is between ingest and publish."""
+        found: list[str] = []
+
+        def is_training() -> bool:
+            for state in (self.store / "runs").glob("*/run.json"):  # none yet in a folder that was just made
+                if state.parent.name not in known:
+                    done = read_json(state)["stages"]
+                    found.extend([state.parent.name] if "ingest" in done and "publish" not in done else [])
+            return bool(found)
+
+        wait_for(is_training, 150, 0.02)
+        return found[0]
+
+    def list_states(self) -> list[list[str]]:
+        """Name, state, message and id of each flow run."""
+        return [line.split("|") for line in self.ask("-c", STATES).splitlines() if line.count("|") == 3]
 
     def count_releases(self) -> int:
         """How many windows are recorded as published."""
@@ -134,7 +152,7 @@ def _answers(port: int) -> bool:
 
 
 @pytest.mark.timeout(1200)
-def test_a_schedule_publishes_twice_is_killed_in_the_third_and_recovers(place: Place) -> None:
+def test_a_schedule_outlives_a_kill_and_a_cancel_and_tells_no_secret(place: Place) -> None:
     place.add_day(1)
     place.ask("-m", "prefect", "work-pool", "create", "recsys-cl", "--type", "process")
     given = ("--param", f"config={place.folder / 'daily.toml'}", "--param", f"store={place.store}")
@@ -148,34 +166,60 @@ def test_a_schedule_publishes_twice_is_killed_in_the_third_and_recovers(place: P
         wait_for(lambda: place.count_releases() == 2, 150)
         known = place.list_runs()
         place.add_day(3)
-
-        def is_training() -> bool:
-            new = place.list_runs() - known
-            stages = [read_json(place.store / "runs" / name / "run.json")["stages"] for name in new]
-            return any("ingest" in done and "publish" not in done for done in stages)
-
-        wait_for(is_training, 150, 0.02)
+        third = place.find_new(known)
     finally:
         switch_off(worker)
-    live = (place.store / "releases" / "CURRENT").read_text()
-    (third,) = place.list_runs() - known
+    live = read_live(place)
     assert place.count_releases() == 2
 
     worker = place.start("worker", "start", "--pool", "recsys-cl")
     try:
         wait_for(lambda: place.count_releases() == 3, 600)  # the dead one keeps others out until its lease ends
-        wait_for(lambda: "Crashed" in place.ask("-c", STATES), 60)
+        wait_for(lambda: any(state == "Crashed" for _, state, *_ in place.list_states()), 60)
+        assert place.list_runs() == known | {third}, "the run that was killed is gone on with"
+        assert read_live(place) != live
+        cancel_the_fourth(place, worker)
     finally:
         switch_off(worker)
-    assert place.list_runs() == known | {third}, "the run that was killed is gone on with"
-    assert (place.store / "releases" / "CURRENT").read_text() != live
-    crashed = [line for line in place.ask("-c", STATES).splitlines() if "|Crashed|" in line]
-    assert any("its process is gone" in line and third in line for line in crashed)
+    crashed = [message for _, state, message, _ in place.list_states() if state == "Crashed"]
+    assert any("its process is gone" in message and third in message for message in crashed)
     told = [json.loads(line) for line in (place.folder / "told").read_text().splitlines()]
     assert {"completed", "crashed"} == {one["state"] for one in told}
+    look_for_the_secret(place)
 
 
-def test_no_secret_is_in_the_store_the_logs_or_what_the_server_keeps(place: Place) -> None:
+def read_live(place: Place) -> str:
+    """The name of the live release."""
+    return (place.store / "releases" / "CURRENT").read_text()
+
+
+def cancel_the_fourth(place: Place, worker: subprocess.Popen[bytes]) -> None:
+    """What is live stays, nothing is left half-written, and the next flow run goes on with the run."""
+    known, live = place.list_runs(), read_live(place)
+    place.add_day(4)
+    fourth = place.find_new(known)
+    working = psutil.Process(worker.pid).children(recursive=True)
+    for one in working:  # or it might be done before it is cancelled
+        one.suspend()
+    try:
+        (running,) = [number for _, state, _, number in place.list_states() if state == "Running"]
+        assert "publish" not in read_json(place.store / "runs" / fourth / "run.json")["stages"]
+        place.ask("-m", "prefect", "--no-prompt", "flow-run", "cancel", running)
+    finally:
+        for one in working:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.resume()
+    wait_for(lambda: [running] == [number for _, state, _, number in place.list_states() if state == "Cancelled"], 60)
+    assert read_live(place) == live
+    wait_for(lambda: place.count_releases() == 4, 150)
+    assert place.list_runs() == known | {fourth}
+    assert read_live(place) != live
+    place.ask("-m", "recsys_cl.cli", "verify", "--store", str(place.store))
+    wait_for(lambda: not list(place.store.rglob(f"{TEMPORARY}*")), 60)
+
+
+def look_for_the_secret(place: Place) -> None:
+    """It is neither in the store, nor in the logs, nor in what the server keeps."""
     place.log.flush()
     assert "could not be reached" in (place.folder / "out.log").read_text()
     holding = [

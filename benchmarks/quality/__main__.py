@@ -1,6 +1,6 @@
 """Writes `benchmarks/quality/<data>.md`: ours over three seeds, and at other dims, beside peers that are fitted in the
 same run and figures that were published; then the default recipe with one part removed at a time, on validation; then
-what its tail costs, by weight of popularity.
+what its tail costs, by weight of popularity and by floats.
 
 `python -m benchmarks.quality [data …] [figures|ablation|tail …]`; data lies in RECSYS_CL_DATA (default
 ../shared/data). Each model is a process of its own: its seconds are those of training (choosing included), its memory
@@ -27,7 +27,7 @@ from recsys_cl.config import Config
 HERE = Path(__file__).parent
 SEEDS = (0, 1, 2)
 DIMS = (128, 256)
-POPULARITY_WEIGHTS = (0.0, 0.4, 0.8)
+TAIL = [f"model.popularity_weight={weight}" for weight in (-0.4, -0.2, 0.0, 0.4, 0.8)] + ["model.dim=256"]
 REMOVED = {
     "the default": [],
     "no blend: the best tower alone": ["recipe.blend_weights=[]"],
@@ -163,17 +163,17 @@ def _measure_tail(root: Path, data: str) -> Iterator[str]:
     k = DATA[data].k
     yield f"# {data}: the price of the tail"
     yield ""
-    yield f"`python -m benchmarks.quality {data} tail`. Test part, seed 0. The weight of log popularity in the score is"
-    yield "given instead of chosen; the rest is chosen as ever. Tail items are those outside the most popular fifth."
+    yield f"`python -m benchmarks.quality {data} tail`. Test part, seed 0. One setting is given instead of chosen; the"
+    yield "rest is chosen as ever. Tail items are those outside the most popular fifth."
     yield ""
-    yield f"| model.popularity_weight | recall@{k} | ndcg@{k} | tail recall@{k} | head recall@{k} |"
+    yield f"| given | recall@{k} | ndcg@{k} | tail recall@{k} | head recall@{k} |"
     yield "| --- | --- | --- | --- | --- |"
     run: dict[str, Any] = {}
-    for weight in POPULARITY_WEIGHTS:
-        run = run_ours(root, data, [f"model.popularity_weight={weight}"])
+    for setting in TAIL:
+        run = run_ours(root, data, [setting])
         tail, head = (run["slices"][name] for name in ("tail_items", "head_items"))
         found = (run[f"recall@{k}"], run[f"ndcg@{k}"], tail[f"recall@{k}"], head[f"recall@{k}"])
-        yield f"| {weight:g} | {' | '.join(f'{value:.4f}' for value in found)} |"
+        yield f"| {setting} | {' | '.join(f'{value:.4f}' for value in found)} |"
     tail, head = (run["slices"][name][f"item_knn_recall@{k}"] for name in ("tail_items", "head_items"))
     yield f"| item-kNN | | | {tail:.4f} | {head:.4f} |"
 
