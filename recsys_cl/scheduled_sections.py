@@ -1,6 +1,8 @@
 """The sections of the configuration that a scheduled run reads beside its stages: exports, times, and who is told.
 
-They are of no stage: another value here trains nothing anew.
+They are of no stage: a run that is gone on with under other values keeps all that it has done. [export] and [schedule]
+are settings of a run like any other, and stand in its fingerprint: a scheduled run with another value is a new one, and
+publishes its window anew. [notify] is no setting of a run.
 """
 
 from __future__ import annotations
@@ -35,8 +37,8 @@ class ScheduleConfig(Section):
     keep_runs: Count = Field(3, description="Runs that maintenance keeps, the newest, beside those of kept releases.")
     most_hours: Annotated[float, Field(gt=0)] = Field(
         24.0,
-        description="A stage that takes longer is ended, and its flow has failed; the next flow goes on with it. A "
-        "flow waits for so long at most for another one that writes to the store.",
+        description="A stage, an export or a part of maintenance that takes longer is ended, and its flow has failed; "
+        "the next flow goes on with it. A flow waits for so long at most for another one that writes to the store.",
     )
 
 
