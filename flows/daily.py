@@ -15,7 +15,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from flows import tasks
-from flows.hooks import watch
+from flows.hooks import begin, watch
 from recsys_cl.config import Config
 from recsys_cl.door import check_log_given, load_config, resume_or_start, run_app
 from recsys_cl.errors import LogError, RecsysError, RefusedError, UnreachableError
@@ -30,17 +30,21 @@ app = App(name="python -m flows.daily", help="Run the daily flow once, with Pref
 def run_daily(config: str, store: str | None = None, force: str | None = None) -> list[tuple[str, str]] | State[Any]:
     """Ingest, train, evaluate, publish and export each window of the log that is due, oldest first.
 
-    config: path of a TOML file. store: folder of raw, runs and releases, instead of the configured one. force: a reason
-    to publish whatever the gate says. Gives store and run of each window, or why it failed; what was published with
-    the same settings is not done again. Exports that an earlier flow has left are made of what is live. A window that
-    is refused does not keep newer ones, whose runs read its files too, from being published: the flow has failed where
-    it is the newest.
+    Gives store and run of each window, or why it failed; what was published with the same settings is not done again.
+    Exports that an earlier flow has left are made of what is live. A window that is refused does not keep newer ones,
+    whose runs read its files too, from being published: the flow has failed where it is the newest.
+
+    Args:
+        config: Path of a TOML file.
+        store: Folder of raw, runs and releases, instead of the configured one.
+        force: A reason to publish whatever the gate says; it is kept in the manifest.
     """
     settings = load_config(Path(config), (), None if store is None else Path(store))
     done: list[tuple[str, str]] = []
     refused: dict[str, RecsysError] = {}
     try:
         check_log_given(settings)  # or a store would be made for nothing
+        begin(settings)
         with tasks.hold(settings, "daily"):
             agenda = tasks.find_due(settings)
             for due in agenda.due:
@@ -91,9 +95,8 @@ def _publish(config: Config, due: Due, force: str | None, *, again: bool) -> tup
 
 def _export(settings: Config) -> list[str]:
     """Make the exports that the live release lacks; gives a line for each."""
-    store, k = settings.publishing.store, settings.export.k
     missing = [what for what in settings.export.what if lacks_export(settings, what)]
-    return [f"exported {tasks.export(what, store, k)}" for what in missing]
+    return [f"exported {path}" for path in tasks.export_all(settings, missing)]
 
 
 watch(run_daily)

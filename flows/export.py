@@ -15,10 +15,11 @@ from prefect.client.schemas.objects import State
 from prefect.states import Failed
 
 from flows import tasks
-from flows.hooks import watch
+from flows.hooks import begin, watch
 from recsys_cl.door import load_config, run_app
 from recsys_cl.errors import RecsysError
 from recsys_cl.options import MaybeStore
+from recsys_cl.publishing.store import read_current
 
 app = App(name="python -m flows.export", help="Export once, with Prefect's embedded server.")
 
@@ -27,11 +28,15 @@ app = App(name="python -m flows.export", help="Export once, with Prefect's embed
 def run_export(config: str, store: str | None = None) -> list[str] | State[Any]:
     """Write what [export] names, of the live release, into the store; gives the files, or why it failed.
 
-    config: path of a TOML file. store: folder of raw, runs and releases, instead of the configured one.
+    Args:
+        config: Path of a TOML file.
+        store: Folder of raw, runs and releases, instead of the configured one.
     """
     settings = load_config(Path(config), (), None if store is None else Path(store))
     try:
-        return [tasks.export(what, settings.publishing.store, settings.export.k) for what in settings.export.what]
+        read_current(Path(settings.publishing.store))  # or a store that is none would be made
+        begin(settings)
+        return tasks.export_all(settings, settings.export.what)
     except RecsysError as error:
         return Failed(message=str(error), data=error)  # raised on, Prefect would log it with a traceback
 

@@ -1,10 +1,16 @@
-"""Around a flow run: whoever is configured is told of its states, and one whose process is gone is ended.
+"""Around a flow run: whoever is configured is told of its states, and those whose process is gone are ended.
+
+Each process holds a lock on a file of the store, named after its flow run, for as long as it lives. A file that nobody
+holds is that of a process that is gone. That asks that locks (flock) hold for all machines that share the store; what
+flow runs of another store do is none of this one's business, for their files lie there.
 
 A hook never changes how a flow ends: what goes wrong in it is a warning in the log.
 """
 
 from __future__ import annotations
 
+import fcntl
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,19 +27,52 @@ from prefect.logging.loggers import flow_run_logger
 from prefect.settings import PREFECT_UI_URL
 from prefect.states import Crashed
 
+from recsys_cl.config import Config
 from recsys_cl.door import load_config
 from recsys_cl.errors import RecsysError
-from recsys_cl.files import write_text
+from recsys_cl.files import TEMPORARY
 from recsys_cl.notifying import notify
 from recsys_cl.runs import Run
 
-_FLOW_RUN = ".flow_run"  # in the folder of a run: which flow run works on it
+FLOW_RUNS = "flow_runs"  # a folder of the store: <flow>.<flow run>.<how often it was begun>, in it the run it works on
+_held: dict[UUID, int] = {}  # by this process: never let go, so that a lock ends with the process, however that ends
 
 
 def watch(flow: Flow[..., Any]) -> None:
-    """Tell of every state of a flow that is configured; see [notify]."""
-    for register in (flow.on_running, flow.on_completion, flow.on_failure, flow.on_crashed, flow.on_cancellation):
+    """Tell of the ends of a flow that are told unless configured otherwise; of the others `begin` takes care."""
+    for register in (flow.on_failure, flow.on_crashed, flow.on_cancellation):
         register(tell_state)
+
+
+def begin(config: Config) -> None:
+    """What comes first in a flow: it is told of, it is noted as alive, and flow runs of the same flow and store whose
+    process is gone are marked as crashed, which frees what they kept others from."""
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None or context.flow is None:
+        return
+    flow, flow_run = context.flow, context.flow_run
+    if "running" in config.notify.states and flow_run.state is not None:
+        tell_state(flow, flow_run, flow_run.state)
+    if "completed" in config.notify.states and tell_state not in flow.on_completion_hooks:
+        flow.on_completion(tell_state)
+    folder = Path(config.publishing.store) / FLOW_RUNS
+    try:
+        own = folder / f"{flow.name}.{flow_run.id}.{flow_run.run_count}"
+        _held[flow_run.id] = _hold(own)
+        for path in sorted(folder.glob(f"{flow.name}.*")):
+            if path != own:
+                _look_after(flow, path, flow_run.name)
+    except (OSError, httpx.HTTPError) as error:  # they stay as they are shown; the work goes on
+        get_run_logger().warning(f"whether earlier flow runs live cannot be told ({type(error).__name__})")
+
+
+def note_run(run: Run) -> None:
+    """Note which run this flow run works on, for whoever finds it dead."""
+    context = FlowRunContext.get()
+    if context is not None and context.flow_run is not None and context.flow_run.id in _held:
+        handle = _held[context.flow_run.id]
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, run.run_id.encode(), 0)
 
 
 def tell_state(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
@@ -44,7 +83,8 @@ def tell_state(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> No
     except (RecsysError, OSError, KeyError):
         logger.warning("nobody is told: the configuration cannot be read")
         return
-    name = state.type.value.lower()
+    # Of a cancellation Prefect tells while it goes on.
+    name = "cancelled" if state.is_cancelling() else state.type.value.lower()
     if name not in config.states:
         return
     message = {
@@ -62,30 +102,47 @@ def tell_state(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> No
         logger.warning(line)
 
 
-def take_over(run: Run) -> None:
-    """Note that this flow run works on a run that is held. One that did before, and never ended, is a zombie: its
-    process is gone, for nobody else holds the run. It is marked as crashed, which frees what it kept others from."""
-    context = FlowRunContext.get()
-    if context is None or context.flow_run is None or context.flow is None:
+def _hold(path: Path) -> int:
+    """Make a file that is locked from when it has its name: another process would take it for one of the dead."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{TEMPORARY}{path.name}")
+    handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    temporary.replace(path)
+    return handle
+
+
+def _look_after(flow: Flow[..., Any], path: Path, finder: str) -> None:
+    """End the flow run of a file whose process is gone, and delete the file, unless its server is another one."""
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:  # another flow run was faster
         return
-    path, own = run.folder / _FLOW_RUN, str(context.flow_run.id)
-    if path.exists() and (former := path.read_text(encoding="utf-8")) != own:
-        try:
-            _end_zombie(context.flow, former, f"{context.flow_run.name} goes on with run {run.run_id}")
-        except httpx.HTTPError as error:  # it stays as it is shown; the work goes on
-            get_run_logger().warning(f"flow run {former} could not be looked at ({type(error).__name__})")
-    write_text(path, own)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        worked = os.pread(handle, 100, 0).decode("ascii", "replace")
+        gone = f"its process is gone, {finder} has found; it worked on {f'run {worked}' if worked else 'no run'}"
+        if _end_zombie(flow, path.name, gone):
+            path.unlink(missing_ok=True)
+    except BlockingIOError:  # it lives
+        return
+    finally:
+        os.close(handle)
 
 
-def _end_zombie(flow: Flow[..., Any], former: str, why: str) -> None:
+def _end_zombie(flow: Flow[..., Any], name: str, message: str) -> bool:
+    """Mark a flow run, named as its file, as crashed where it is shown as running, and was not begun anew elsewhere;
+    false where the server does not know it."""
+    _, flow_run_id, begun = name.rsplit(".", 2)
     with get_client(sync_client=True) as client:
         try:
-            left = client.read_flow_run(UUID(former))
-        except (ObjectNotFound, ValueError):  # of another server
-            return
-        if left.state is None or left.state.is_final():
-            return
-        gone: State[Any] = Crashed(message=f"its process is gone; {why}")
-        client.set_flow_run_state(left.id, gone, force=True)
+            left = client.read_flow_run(UUID(flow_run_id))
+        except (ObjectNotFound, ValueError):
+            return False
+        if left.state is None or not left.state.is_running() or str(left.run_count) != begun:
+            return True
+        crashed: State[Any] = Crashed(message=message)
+        client.set_flow_run_state(left.id, crashed, force=True)
     get_run_logger().warning(f"flow run {left.name} is a zombie: marked as crashed")
-    tell_state(flow, left, gone)
+    tell_state(flow, left, crashed)
+    return True

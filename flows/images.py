@@ -17,7 +17,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Failed
 
 from flows import tasks
-from flows.hooks import watch
+from flows.hooks import begin, watch
 from recsys_cl.door import continue_published, load_config, run_app
 from recsys_cl.errors import RecsysError
 from recsys_cl.options import Force, MaybeStore
@@ -29,11 +29,18 @@ app = App(name="python -m flows.images", help="Train on pictures once, with Pref
 @flow(name="images")
 def run_images(config: str, store: str | None = None, force: str | None = None) -> list[tuple[str, str]] | State[Any]:
     """Train on the pictures of the newest published run, and publish it again; gives the store and the id of the run,
-    or why it failed."""
+    or why it failed.
+
+    Args:
+        config: Path of a TOML file.
+        store: Folder of raw, runs and releases, instead of the configured one.
+        force: A reason to publish whatever the gate says; it is kept in the manifest.
+    """
     place = None if store is None else Path(store)
     try:
         settings = load_config(Path(config), (), place)
         read_current(Path(settings.publishing.store))  # or a store that is none would be made
+        begin(settings)
         with tasks.hold(settings, "images"), continue_published(Path(config), place) as run:
             tasks.finish(run, ("images", "publish"), force)
         return [(str(run.store), run.run_id)]

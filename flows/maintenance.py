@@ -16,7 +16,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Failed
 
 from flows import tasks
-from flows.hooks import watch
+from flows.hooks import begin, watch
 from recsys_cl.door import load_config, run_app
 from recsys_cl.errors import RecsysError
 from recsys_cl.options import MaybeStore
@@ -30,17 +30,20 @@ def run_maintenance(config: str, store: str | None = None) -> list[str] | State[
     """Verify, then prune and compact the store; gives a line for each, or why it failed. Where a release is damaged, it
     is named and nothing is deleted: what is to be pruned may be all that is whole.
 
-    config: path of a TOML file. store: folder of raw, runs and releases, instead of the configured one.
+    Args:
+        config: Path of a TOML file.
+        store: Folder of raw, runs and releases, instead of the configured one.
     """
     settings = load_config(Path(config), (), None if store is None else Path(store))
     place, schedule = settings.publishing.store, settings.schedule
     try:
         read_current(Path(place))  # or a store that is none would be made
+        begin(settings)
         with tasks.hold(settings, "maintenance"):
             return [
-                tasks.verify(place),
-                tasks.prune(place, schedule.keep_releases),
-                tasks.compact(place, schedule.keep_runs),
+                tasks.within(schedule, "verify", tasks.verify)(place),
+                tasks.within(schedule, "prune", tasks.prune)(place, schedule.keep_releases),
+                tasks.within(schedule, "compact", tasks.compact)(place, schedule.keep_runs),
             ]
     except RecsysError as error:
         return Failed(message=str(error), data=error)  # raised on, Prefect would log it with a traceback

@@ -1,8 +1,8 @@
 """Tasks: one for each stage; the body of each is one call into recsys_cl.
 
 Only what can pass later is tried again: a disk, a network or a database that did not answer, was full or locked, and a
-store that another process held. Bad data, a file that is
-not there, a refused gate and a damaged store stay what they are, however often they are tried.
+store that another process held. Bad data, a file that is not there, a refused gate and a damaged store stay what they
+are, however often they are tried.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 from prefect import get_run_logger, task
@@ -22,18 +22,25 @@ from prefect.task_engine import TaskRunTimeoutError
 from prefect.tasks import Task
 from prefect.transactions import Transaction, transaction
 
-from flows.hooks import take_over
-from flows.seen import ShownProgress, log_run, show_run
+from flows.hooks import note_run
+from flows.seen import SHOWN_STAGES, ShownProgress, log_of, log_stage, show_stage, warn_of_changes
 from recsys_cl import pipeline
 from recsys_cl.compacting import compact_store
-from recsys_cl.config import Config
-from recsys_cl.errors import BusyError, ConfigError, RecsysError, StoreError, UnreachableError
+from recsys_cl.config import Config, ScheduleConfig
+from recsys_cl.errors import (
+    BusyError,
+    ConfigError,
+    InterruptedRunError,
+    RecsysError,
+    RefusedError,
+    StoreError,
+    UnreachableError,
+)
 from recsys_cl.files import LEFTOVER_HOURS, remove_leftovers
-from recsys_cl.progress import LineProgress
 from recsys_cl.publishing.exported import FOLDER, record_export
 from recsys_cl.publishing.store import find_current, find_live, find_releases, hold_store
 from recsys_cl.publishing.upkeep import check_store, check_whole, prune_store, roll_back
-from recsys_cl.release_summary import describe_compacted, describe_damages
+from recsys_cl.release_summary import describe_compacted, describe_damages, describe_export
 from recsys_cl.runs import Run, open_run
 from recsys_cl.serving.export import export as run_export
 from recsys_cl.serving.export_jobs import Request, What
@@ -42,6 +49,9 @@ from recsys_cl.serving.sinks import FileSink
 from recsys_cl.summary import describe_outcome
 from recsys_cl.windows import Agenda, Due, await_windows, record_done, record_exported
 
+P = ParamSpec("P")
+R = TypeVar("R")
+_SHOW_SECONDS = 600.0
 _PASSING = frozenset(
     {errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.ESTALE, errno.EAGAIN, errno.EBUSY, errno.EMFILE, errno.ENFILE}
 )
@@ -94,10 +104,10 @@ def record(store: str, run_id: str, due: Due) -> None:
 def run_stage(stage: str, store: str, run_id: str, force: str | None = None) -> None:
     """Run one stage of a run; see recsys_cl.pipeline."""
     current = open_run(Path(store), run_id)
-    say, began = log_run(current), time.monotonic()
-    say(f"stage={stage} begins")
-    pipeline.run_stage(current, stage, force=force, progress=ShownProgress(say, run_id))
-    say(f"stage={stage} is done, {time.monotonic() - began:.1f} s")
+    say, began = log_stage(current, stage), time.monotonic()
+    say("begins")
+    pipeline.run_stage(current, stage, force=force, progress=ShownProgress(say, f"run {run_id}"))
+    say(f"is done, {time.monotonic() - began:.1f} s")
 
 
 @run_stage.on_rollback
@@ -121,34 +131,76 @@ def try_release(store: str, run_id: str) -> None:
         raise StoreError(f"release {release.version} knows no neighbor of {item!r}", "one", "look at its report.html")
 
 
+def within(schedule: ScheduleConfig, what: str, called: Task[P, R], remedy: str = "run it again") -> Callable[P, R]:
+    """The task, bound to `schedule.most_hours`; what: its name for people. Raises StoreError where it was ended."""
+    bound = called.with_options(timeout_seconds=3600 * schedule.most_hours)
+
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return bound(*args, **kwargs)
+        except TaskRunTimeoutError:
+            limit = f"schedule.most_hours={schedule.most_hours:g}"
+            raise StoreError(f"{what} was ended: it took longer than {limit}", remedy=remedy) from None
+
+    return call
+
+
 def finish(run: Run, stages: Sequence[str], force: str | None) -> None:
-    """Do the stages of a run, at most `schedule.most_hours` each; a release that then does not answer is taken back,
-    and the one before is live again. Raises StoreError for a stage that was ended."""
-    take_over(run)
-    if not stages:  # a process that was killed has published it, and nobody has asked it yet
-        try_release(str(run.store), run.run_id)
-    stage_task = run_stage.with_options(timeout_seconds=3600 * run.config.schedule.most_hours)
+    """Do the stages of a run, and show what comes of each. Raises as they do, and StoreError for one that was ended;
+    see `within`."""
+    note_run(run)
+    for stage in run.stages:
+        if stage not in stages:  # done before, by a process that was killed
+            _show(run, stage)
+    if not stages:  # nor has anybody asked its release yet
+        _try_release(run)
     for stage in stages:
-        with transaction() as published:
-            published.set("store", str(run.store))
-            published.set("run_id", run.run_id)
-            published.set("before", find_live(run.store))
-            try:
-                stage_task(stage, str(run.store), run.run_id, force)
-            except TaskRunTimeoutError:
-                limit = f"schedule.most_hours={run.config.schedule.most_hours:g}"
-                raise StoreError(
-                    f"{stage} was ended: it took longer than {limit}", remedy=f"go on with: {run.resume_command}"
-                ) from None
-            if stage == "publish":
-                try_release(str(run.store), run.run_id)
-    show(str(run.store), run.run_id, return_state=True)  # what is live stays live, whether or not it can be shown
+        try:
+            _do_stage(run, stage, force)
+        except RefusedError as error:
+            _show(run, stage, error.what, error.reasons)
+            raise
+        except InterruptedRunError:  # somebody waits for it to end
+            raise
+        except Exception:
+            _show(run, stage)
+            raise
+        if stage == "ingest":
+            warn_of_changes(run)
+        _show(run, stage)
 
 
-@task
-def show(store: str, run_id: str) -> None:
-    """Keep what came out where the Prefect page shows it; see flows.seen."""
-    show_run(open_run(Path(store), run_id))
+def _do_stage(run: Run, stage: str, force: str | None) -> None:
+    """Do one stage; a release that then does not answer is taken back, and the one before is live again."""
+    with transaction() as published:
+        published.set("store", str(run.store))
+        published.set("run_id", run.run_id)
+        published.set("before", find_live(run.store))
+        within(run.config.schedule, stage, run_stage, _tell_how_on(run))(stage, str(run.store), run.run_id, force)
+        if stage == "publish":
+            _try_release(run)
+
+
+def _try_release(run: Run) -> None:
+    trial = within(run.config.schedule, "the trial of the release", try_release, _tell_how_on(run))
+    trial(str(run.store), run.run_id)
+
+
+def _tell_how_on(run: Run) -> str:
+    return f"go on with: {run.resume_command}"
+
+
+def _show(run: Run, stage: str, what: str = "", reasons: Sequence[str] = ()) -> None:
+    """What cannot be shown changes nothing of what is done, and what failed has its own reasons."""
+    if reasons or stage in SHOWN_STAGES:
+        given = (str(run.store), run.run_id, stage, what, list(reasons))
+        show.with_options(timeout_seconds=_SHOW_SECONDS)(*given, return_state=True)
+
+
+@task(task_run_name="show-{stage}")
+def show(store: str, run_id: str, stage: str, what: str, reasons: list[str]) -> None:
+    """Keep what came of a stage where the Prefect page shows it; see flows.seen."""
+    show_stage(open_run(Path(store), run_id), stage, what, reasons)
 
 
 @task(task_run_name="export-{what}", retries=2, retry_delay_seconds=[10.0, 60.0], retry_condition_fn=can_pass_later)
@@ -156,14 +208,25 @@ def export(what: What, store: str, k: int) -> str:
     """Export recommendations or neighbors of the live release into the store, at most the whole catalog each; gives the
     file."""
     release = open_release(Path(store))
+    say = log_of(run=release.manifest.run_id, release=release.version, stage=f"export-{what}")
+    say("begins")
     out = Path(store) / FOLDER / f"{what}-{release.version}.parquet"
     out.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(out.parent, LEFTOVER_HOURS)
     request = Request(what, min(k, release.n_items))
     record_export(Path(store), out, release.version, what)
-    run_export(release, request, FileSink(out), LineProgress(get_run_logger().info))
+    done = run_export(release, request, FileSink(out), ShownProgress(say, f"release {release.version}"))
     record_exported(Path(store), release.version, what)
+    say(f"is done, {done.seconds:.1f} s: {describe_export(done)}")
     return str(out)
+
+
+def export_all(config: Config, exported: Sequence[What]) -> list[str]:
+    """Export one after another; gives the files."""
+    return [
+        within(config.schedule, f"the export of {what}", export)(what, config.publishing.store, config.export.k)
+        for what in exported
+    ]
 
 
 @task(retries=2, retry_delay_seconds=[10.0, 60.0], retry_condition_fn=can_pass_later)

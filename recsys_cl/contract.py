@@ -43,6 +43,11 @@ class Bound:
     high: float | None
 
     @property
+    def shown_scope(self) -> str:
+        """The scope for people."""
+        return _SCOPES[self.scope]
+
+    @property
     def crossed(self) -> bool:
         """Whether the figure lies outside."""
         below = self.low is not None and self.found < self.low
@@ -54,7 +59,7 @@ class Bound:
             f"{words} {show(end)}" for words, end in (("at least", self.low), ("at most", self.high)) if end is not None
         ]
         return (
-            f"{self.figure} in {_SCOPES[self.scope]}: found {show(self.found)}, trailing median {show(self.median)}, "
+            f"{self.figure} in {self.shown_scope}: found {show(self.found)}, trailing median {show(self.median)}, "
             f"expected {' and '.join(bounds)}"
         )
 
@@ -142,6 +147,13 @@ def read_profiles(path: Path) -> dict[str, Profile]:
         raise StoreError(
             f"{path} holds no profile ({error})", remedy="remove it: it is then not compared with"
         ) from None
+
+
+def read_bounds(folder: Path) -> list[Bound]:
+    """What a run compared, from its folder; nothing before it has, and where there was nothing to compare with."""
+    path = folder / PROFILE
+    found = read_json(path)["contract"]["bounds"] if path.is_file() else []
+    return [Bound(**{name: value for name, value in bound.items() if name != "crossed"}) for bound in found]
 
 
 def compare(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from recsys_cl.compacting import Compacted
-from recsys_cl.publishing.manifest import Manifest
+from recsys_cl.publishing.manifest import GateResult, Manifest
 from recsys_cl.publishing.seal import Damage
 from recsys_cl.serving.export import Exported
 from recsys_cl.texts import SHOWN, format_table, show_text
@@ -41,17 +41,16 @@ def describe_forgotten(found: dict[str, Any]) -> str:
     return "\n".join([*lines, f"receipt: {found['receipt']}"])
 
 
-def build_beside_rows(manifest: Manifest) -> list[dict[str, str]]:
-    """How a release stands beside the one that was live, on the users that both can judge: a row of differences with
-    their intervals, by metric; none where nobody could be judged."""
-    gate = manifest.gate
-    if manifest.drift is None or gate.beside is None or gate.beside["compared"] is None:
+def build_beside_rows(gate: GateResult) -> list[dict[str, str]]:
+    """How a candidate stands beside the release that was live, on the users that both can judge: a row of differences
+    with their intervals, by metric; none where nobody could be judged."""
+    if gate.beside is None or gate.beside["compared"] is None:
         return []
     changes = [change for change in gate.beside["compared"]["changes"] if change["part"] == "everyone"]
     figures = {
         c["metric"]: f"{c['candidate'] - c['earlier']:+.4f} [{c['low']:+.4f}, {c['high']:+.4f}]" for c in changes
     }
-    return [{"": f"model − {manifest.drift.release}"} | figures]
+    return [{"": f"model − {gate.beside['release']}"} | figures]
 
 
 def describe_beside(manifest: Manifest) -> list[str]:

@@ -1,4 +1,4 @@
-"""Gathering a report: comes in what the stages of a run wrote, goes out report.html and model_card.md."""
+"""Gathering a report: comes in what the stages of a run wrote, goes out report.html, model_card.md and gate.json."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from recsys_cl.evaluation.model_card import render_model_card
 from recsys_cl.evaluation.report import render_report
 from recsys_cl.evaluation.report_data import ReportData, Sample, ShownItem
 from recsys_cl.evaluation.topk import search_exact
-from recsys_cl.files import read_json, write_text
+from recsys_cl.files import read_json, write_json, write_text
 from recsys_cl.pictures import make_thumbnail
 from recsys_cl.publishing.gate import GateFacts
 from recsys_cl.publishing.manifest import GateResult
@@ -26,11 +26,12 @@ from recsys_cl.publishing.parts import IMAGE_RESULT, IMAGE_SHEET, QUERY_TOWER, I
 from recsys_cl.runs import Run
 from recsys_cl.serving.towers import QueryTower
 
+GATE = "gate.json"
 _N_ITEMS, _N_NEIGHBORS, _SIDE = 8, 6, 64
 
 
 def write_reports(run: Run, parts: ReleaseParts, facts: GateFacts, gate: GateResult) -> None:
-    """Write report.html and model_card.md of these parts into the run's folder."""
+    """Write report.html and model_card.md of these parts into the run's folder, and gate.json: what the gate said."""
     folder, catalog, images = run.folder, parts.catalog, parts.images
     ingest, train = read_json(folder / "ingest.json"), read_json(folder / "train.json")
     popularity = np.bincount(parts.seen.item_rows, minlength=len(catalog))
@@ -61,6 +62,7 @@ def write_reports(run: Run, parts: ReleaseParts, facts: GateFacts, gate: GateRes
     )
     write_text(folder / "report.html", render_report(data))
     write_text(folder / "model_card.md", render_model_card(data))
+    write_json(folder / GATE, gate.model_dump(mode="json"))
 
 
 def _choose_samples(parts: ReleaseParts, popularity: NDArray[np.int64], popularity_dim: int) -> list[Sample]:

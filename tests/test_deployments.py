@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import inspect
+import json
 import os
 import signal
 import socket
@@ -183,3 +184,50 @@ def test_the_command_stays_serves_with_a_server_of_its_own_and_ends_with_it(
         finally:
             if child.poll() is None:
                 os.killpg(child.pid, signal.SIGKILL)
+
+
+CANCEL = """
+import sys, time
+from prefect.client.orchestration import get_client
+from prefect.states import Cancelling
+with get_client(sync_client=True) as client:
+    deployment = client.read_deployment_by_name("daily/daily")
+    run = client.create_flow_run_from_deployment(deployment.id)
+    while not client.read_flow_run(run.id).state.is_running():
+        time.sleep(0.5)
+    client.set_flow_run_state(run.id, Cancelling())
+    while not client.read_flow_run(run.id).state.is_final():
+        time.sleep(0.5)
+    print(run.id, client.read_flow_run(run.id).state_name)
+"""
+
+
+def test_a_flow_run_that_is_cancelled_is_told_of(prefect_home: dict[str, str], tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    window = tmp_path / "log" / "dt=2026-01-01"  # still being written: it is waited for
+    window.mkdir(parents=True)
+    (window / "part.csv").write_text("user_id,item_id,timestamp\nu1,i1,1\n")
+    keep = f"import sys; open({str(tmp_path / 'told')!r}, 'a').write(sys.stdin.read() + chr(10))"
+    lines = [f'ingest.log = "{tmp_path / "log"}"', "schedule.quiet_minutes = 1e5", "[notify]"]
+    (tmp_path / "c.toml").write_text("\n".join([*lines, f"command = {json.dumps([sys.executable, '-c', keep])}"]))
+    command = [sys.executable, "-m", "flows.deployments", str(tmp_path / "c.toml"), "--store", str(tmp_path / "s")]
+    command += ["--cron", "0 3 29 2 *", "--port", str(port)]
+    with subprocess.Popen(
+        command, env=prefect_home, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as child:
+        try:
+            assert child.stdout is not None
+            assert child.stdout.readline().startswith("serving daily")
+            served = prefect_home | {"PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}
+            done = subprocess.run(
+                [sys.executable, "-c", CANCEL], env=served, capture_output=True, text=True, timeout=300
+            )
+            assert done.returncode == 0, done.stderr
+            flow_run, state = done.stdout.split()
+            assert state == "Cancelled"
+            told = [json.loads(line) for line in (tmp_path / "told").read_text().splitlines()]
+            assert [(one["flow_run_id"], one["state"]) for one in told] == [(flow_run, "cancelled")]
+        finally:
+            os.killpg(child.pid, signal.SIGKILL)

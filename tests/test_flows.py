@@ -12,15 +12,19 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import yaml
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.states import Completed, Crashed, Failed
+from prefect.utilities.callables import parameter_schema, parameter_schema_from_entrypoint
 
 from flows import tasks
+from flows.deployments import FLOWS
 from flows.tasks import can_pass_later
 from recsys_cl.errors import BusyError, LogError, RefusedError, SealError, StoreError, UnreachableError
 from recsys_cl.files import TEMPORARY, read_json
 from recsys_cl.publishing.store import list_versions
 
+ROOT = Path(__file__).parents[1]
 # A mistake of a user, and then a question to Prefect about what the runs before have left: one server for both.
 AFTERWARDS = """
 import json, sys
@@ -32,9 +36,10 @@ from prefect.client.schemas.sorting import FlowRunSort
 
 code = run_app(app, sys.argv[1:])
 with get_client(sync_client=True) as client:
-    shown = {one.key or one.description: one.data for one in client.read_artifacts()}
+    artifacts = sorted(client.read_artifacts(), key=lambda one: one.created)
     flow = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=1)[0]
     tasks = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow.id])))
+shown = {one.key or one.description: one.data for one in artifacts}
 tried = [(run.name, run.state_name, run.run_count) for run in tasks]
 print(json.dumps([code, shown, flow.state_name, flow.state.message, tried]))
 """
@@ -93,17 +98,27 @@ def test_a_bad_log_fails_the_flow_in_one_line_and_what_the_good_one_found_is_sho
     (refused,) = (tmp_path / "s").glob("runs/*/refused.parquet")
     assert str(refused) in line
     assert (state, message) == ("Failed", line.removeprefix("recsys-cl: "))
-    assert tried == [["ingest", "Failed", 1]]  # not again: a bad log stays one
+    assert sorted(tried) == [["ingest", "Failed", 1], ["show-ingest", "Completed", 1]]  # not again: a bad log stays one
     store = daily[1]
     (path,) = store.glob("runs/*/evaluation.json")
     table = json.loads(shown["metrics"])
     figure = read_json(path)["metrics"]["model"]["ndcg@20"]["value"]
     assert [row[""] for row in table] == ["model", "popularity", "item-kNN", "model − popularity", "model − item-kNN"]
     assert table[0]["ndcg@20"].startswith(f"{figure:.4f} [")
-    assert json.loads(shown["refused"]) == [{"reason": "none", "rows": 0}]
+    assert json.loads(shown["refused"]) == [{"reason": "bad_time", "rows": 1}], "of the bad one, which came last"
     release = (store / "releases" / "CURRENT").read_text()
-    assert f"[report of {release}]({(store / 'releases' / release / 'report.html').as_uri()})" in shown["report"]
+    assert f"`{store / 'releases' / release / 'report.html'}`" in shown["report"]
     assert shown[f"publish, run {path.parent.name}"] == 100.0
+
+
+def test_every_parameter_of_every_deployment_is_described_on_the_page() -> None:
+    entrypoints = {one["entrypoint"] for one in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]}
+    schemas = [parameter_schema_from_entrypoint(str(ROOT / entrypoint)) for entrypoint in sorted(entrypoints)]
+    schemas += [parameter_schema(flow) for flow in FLOWS.values()]
+    assert len(schemas) == 2 * len(FLOWS)
+    for schema in schemas:
+        assert set(schema.properties) in ({"config", "store"}, {"config", "store", "force"})
+        assert all(parameter.get("description") for parameter in schema.properties.values())
 
 
 def test_a_mistake_in_the_configuration_is_told_before_a_server_starts(
@@ -376,3 +391,25 @@ def test_an_export_that_was_killed_or_failed_is_made_by_the_next_flow_which_publ
     assert re.fullmatch(f"nothing to do: .* as {release}, by run .*\n", again.stdout)
     assert not out.exists(), "whoever takes an export away has it"
     assert list_versions(store) == [release]
+
+
+HANGING = """
+import importlib, sys, time
+from flows import tasks
+from recsys_cl.door import run_app
+tasks.run_export = tasks.prune_store = lambda *given: time.sleep(600)
+sys.exit(run_app(importlib.import_module(sys.argv[1]).app, sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize(("flow", "what"), [("export", "the export of recommendations"), ("maintenance", "prune")])
+def test_what_is_no_stage_is_bound_too(
+    flow: str, what: str, daily: tuple[subprocess.CompletedProcess[str], Path], prefect_home: dict[str, str]
+) -> None:
+    store = daily[1]
+    config = store.parent / f"short-{flow}.toml"
+    config.write_text((store.parent / "daily.toml").read_text().replace("most_hours = 24.0", "most_hours = 0.0005"))
+    done = run_python(prefect_home, "-c", HANGING, f"flows.{flow}", config, "--store", store)
+    assert done.returncode == 2, done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("recsys-cl: ")]
+    assert f"{what} was ended: it took longer than schedule.most_hours=0.0005" in line

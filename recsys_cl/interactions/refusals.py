@@ -53,3 +53,9 @@ def open_refusals(path: Path) -> Iterator[Refusals]:
         writer, add = make_parquet_writer(temporary, COLUMNS)
         with writer:
             yield Refusals(add)
+
+
+def count_refused(path: Path) -> dict[str, int]:
+    """How many rows a file of refused rows holds, by reason."""
+    found = pl.scan_parquet(path).group_by("reason").len().sort("reason").collect()
+    return dict(found.iter_rows())
