@@ -233,19 +233,24 @@ def export_all(config: Config, exported: Sequence[What]) -> list[str]:
 def prune(store: str, keep: int) -> str:
     """Delete all but the newest releases."""
     found = prune_store(Path(store), keep)
-    return f"pruned {len(found['deleted'])} releases, left {len(found['in_use'])} that are in use"
+    return _log(f"pruned {len(found['deleted'])} releases, left {len(found['in_use'])} that are in use")
 
 
 @task(retries=2, retry_delay_seconds=[10.0, 60.0], retry_condition_fn=can_pass_later)
 def compact(store: str, keep: int) -> str:
     """Delete runs and cached sources that nothing needs."""
-    return describe_compacted(compact_store(Path(store), keep))
+    return _log(describe_compacted(compact_store(Path(store), keep)))
 
 
 @task(retries=2, retry_delay_seconds=[10.0, 60.0], retry_condition_fn=can_pass_later)
 def verify(store: str) -> str:
     """Hash every file of every release. Raises RefusedError naming those that are not as they were sealed."""
-    return describe_damages(check_store(Path(store)))
+    return _log(describe_damages(check_store(Path(store))))
+
+
+def _log(line: str) -> str:
+    get_run_logger().info(line)
+    return line
 
 
 def print_lines(done: State[Any]) -> None:

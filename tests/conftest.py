@@ -28,7 +28,9 @@ LONG = (
     "serving/test_page.py",
     "serving/test_schema.py",
     "tests/test_deployments.py",
+    "tests/test_hooks.py",
     "tests/test_scheduled.py",
+    "tests/test_seen.py",
     "tests/test_wheel.py",
 )
 """Files of minutes, which `make test` leaves to `make test-all`."""

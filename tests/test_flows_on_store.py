@@ -98,9 +98,10 @@ def test_maintenance_waits_for_a_flow_that_is_killed_and_then_deletes_what_is_ol
         assert f"process {held.pid} (daily), which works on the store {store}" in told
         assert len(list_versions(store)) == 3
         held.kill()
-        done, _ = child.communicate(timeout=300)
+        done, logged = child.communicate(timeout=300)
     assert child.returncode == 0
     assert "pruned 2 releases" in done
+    assert all(line in logged for line in done.splitlines())
     assert list_versions(store) == [live]
     assert list_run_ids(store) == [runs[0], runs[2]]  # that of the live release, and the newest
 

@@ -141,8 +141,9 @@ def test_a_flow_run_that_lives_is_left_alone_until_its_process_is_gone(
     folder, store = tmp_path / "log" / "dt=2026-01-01", tmp_path / "s"
     folder.mkdir(parents=True)
     (folder / "part.csv").write_text("user_id,item_id,timestamp\nu1,i1,1\n")
-    for name, minutes in (("waits", 60), ("passes", 0)):
+    for name, minutes, hours in (("waits", 60, 1), ("passes", 0, 0.0001)):
         lines = [f'ingest.log = "{tmp_path / "log"}"', "[schedule]", f"wait_minutes = {minutes}", "quiet_minutes = 1e5"]
+        lines += [f"most_hours = {hours}"]
         (tmp_path / f"{name}.toml").write_text("\n".join(lines))
     command: list[str | Path] = ["-m", "flows.daily", tmp_path / "passes.toml", "--store", store]
     with start(prefect_home, "-m", "flows.daily", tmp_path / "waits.toml", "--store", store) as waiting:
@@ -151,9 +152,10 @@ def test_a_flow_run_that_lives_is_left_alone_until_its_process_is_gone(
         (own,) = (store / "flow_runs").iterdir()
         flow_run = own.name.split(".")[1]
         for _ in range(2):
-            assert run_python(prefect_home, *command).returncode == 0
+            assert run_python(prefect_home, *command).returncode == 2, "two do not work on one store"
             assert read_states(prefect_home)[flow_run][0] == "Running"
     done = run_python(prefect_home, *command)
+    assert done.returncode == 0, done.stderr
     assert "is a zombie: marked as crashed" in done.stderr
     assert read_states(prefect_home)[flow_run][0] == "Crashed"
     assert not own.exists()
