@@ -45,7 +45,9 @@ class _Axis:
             powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
             factors = (1, 2, 5) if self.high < 100 * self.low else (1,)
             ticks = [factor * 10.0**power for power in powers for factor in factors]
-            return [tick for tick in ticks if self.low <= tick <= self.high]
+            inside = [tick for tick in ticks if self.low <= tick <= self.high]
+            if len(inside) >= 2:  # or there are none to read between
+                return inside
         step = _choose_step(self.high - self.low)
         step = max(step, 1.0) if self.whole else step
         first = math.ceil(self.low / step - 1e-9)
@@ -143,13 +145,12 @@ def _thin(points: list[tuple[float, float]], most: int = 400) -> list[tuple[floa
 
 
 def _choose_step(span: float) -> float:
-    """A step of 1, 2 or 5 times a power of ten that gives four to eight ticks."""
+    """A step of 1, 2 or 5 times a power of ten that gives two to six ticks."""
     rough = (span or 1.0) / 5
     power = 10.0 ** math.floor(math.log10(rough))
     return next(factor * power for factor in (1, 2, 5, 10) if rough <= factor * power * (1 + 1e-9))
 
 
 def _show_tick(value: float) -> str:
-    if value >= 1_000_000:
-        return f"{value / 1_000_000:g} M"
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+    """All digits but those of rounding, so that no two ticks are shown alike."""
+    return f"{value / 1_000_000:.10g} M" if value >= 1_000_000 else f"{value:,.10g}"

@@ -93,6 +93,17 @@ def test_points_are_read_off_logarithmic_axes(more: list[int], decades: int) -> 
     assert (min(wide), max(wide), min(tall), max(tall)) == (LEFT, RIGHT, TOP, BOTTOM)
 
 
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 5_000_000), st.integers(1, 50), st.booleans())
+def test_narrow_ranges_have_ticks_and_no_two_say_the_same(low: int, span: int, log: bool) -> None:
+    points = [(float(low), low / 8), (float(low + span), (low + span) / 8)]
+    svg = parse(draw_line(points, ("x", "y"), log=log))
+    check_points(svg, points, log=log)
+    for side in ("middle", "end"):
+        told = [read_number(text.text) for text in find(svg, "text", "tick", side)]
+        assert 2 <= len(set(told)) == len(told)
+
+
 @pytest.mark.parametrize(("n", "n_dots"), [(1, 1), (60, 60), (61, 0), (400, 0), (401, 0), (5000, 0)])
 def test_of_many_points_those_are_drawn_that_the_eye_can_tell(n: int, n_dots: int) -> None:
     ys = np.random.default_rng(0).normal(size=n).cumsum() + 100
