@@ -6,9 +6,10 @@ Memory: the distinct ids, one batch of rows and one bucket of users; never all e
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -92,18 +93,13 @@ def ingest_log(
         current, fresh = source.parse(raw)
     parts = merge_parts(former, current, raw)
     _check_alike(parts)
-    work.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=work))
-    try:
-        with open_refusals(work / REFUSED_FILE) as refusals:
-            assembly = Assembly(parts, raw, scratch, config, rules, refusals, progress)
-            assembled = assemble_interactions(assembly, work / INTERACTIONS_FOLDER)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    with _make_scratch(work) as scratch, open_refusals(work / REFUSED_FILE) as refusals:
+        assembly = Assembly(parts, raw, scratch, config, rules, refusals, progress)
+        found = assemble_interactions(assembly, work / INTERACTIONS_FOLDER)
     if source.files:
         write_json(work / OPENED, source.files)
     refused = dict(sorted(refusals.counts.items()))
-    assembled = _check_left(assembled, parts, refused, work)
+    assembled = _check_left(found, parts, refused, work)
     if check_enough:
         _check_enough(assembled.interactions, work)
     notes = source.notes + _note_origin(former, current, fresh) + _note_rules(config, assembly.timed)
@@ -114,7 +110,6 @@ def ingest_log(
     arrived = [part for part in parts if part.key not in known]
 
     def build_profiles(former_ids: Former | None) -> dict[str, Profile]:
-        """Of the whole, and of what has arrived where that is not all."""
         found = {WHOLE: profile_interactions(assembled.interactions, assembled.kinds, refused, former_ids)}
         if 0 < len(arrived) < len(parts):
             found[ARRIVED] = profile_parts(arrived, raw, rules, former_ids)
@@ -125,6 +120,17 @@ def ingest_log(
     write_ledger(raw, [*parts, *later])
     remove_leftovers(raw, LEFTOVER_HOURS)
     return replace(ingested, report=report)
+
+
+@contextlib.contextmanager
+def _make_scratch(work: Path) -> Iterator[Path]:
+    """A folder in `work`, which is made where it is not there; gone on leaving."""
+    work.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=work))
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _check_alike(parts: Sequence[Part]) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys_cl.config import Config, apply_settings
@@ -24,7 +25,7 @@ from recsys_cl.model.losses import compute_loss
 from recsys_cl.model.towers import TwoTowers
 from recsys_cl.sampling.batches import Batch, BatchDrawer
 from recsys_cl.sampling.negatives import build_negative_sampler
-from recsys_cl.sampling.pairs import PairSource, build_pair_source
+from recsys_cl.sampling.pairs import build_pair_source
 
 N_USERS, N_DRAWS = 64, 30
 UNCORRECTED = "popularity, no logQ correction"
@@ -57,14 +58,20 @@ def explain_samplers(model: TwoTowers, interactions: Interactions, config: Confi
     n_items = int((popularity > 0).sum())
     n_negatives = min(config.sampling.n_negatives, max(1, n_items // 10))
     model.eval()  # dropout is noise of another kind
-    whole = _draw(source, popularity, config, "uniform", n_items, users, 0)
-    wanted = _find_gradient(model, whole, config)
+
+    def build_drawer(kind: str, n_negatives: int) -> BatchDrawer:
+        settings = [f"sampling.negatives={kind}", f"sampling.n_negatives={n_negatives}"]
+        sampler = build_negative_sampler(popularity, source.offers, apply_settings(config, settings).sampling)
+        return BatchDrawer(source, sampler, len(users), config.training.seed, config.model.tied)
+
+    wanted = _find_gradient(model, _draw(build_drawer("uniform", n_items), users, config, 0), config)
     tests = []
     for name in ("popularity", "uniform", UNCORRECTED):
         kind = "popularity" if name == UNCORRECTED else name
+        drawer = build_drawer(kind, n_negatives)
         total, squares = torch.zeros_like(wanted), 0.0
         for draw in range(N_DRAWS):
-            batch = _draw(source, popularity, config, kind, n_negatives, users, draw + 1)
+            batch = _draw(drawer, users, config, draw + 1)
             if name == UNCORRECTED:
                 batch = replace(batch, log_q=np.zeros_like(batch.log_q))
             gradient = _find_gradient(model, batch, config)
@@ -77,19 +84,8 @@ def explain_samplers(model: TwoTowers, interactions: Interactions, config: Confi
     return tests
 
 
-def _draw(
-    source: PairSource,
-    popularity: np.ndarray[Any, np.dtype[np.int64]],
-    config: Config,
-    kind: str,
-    n_negatives: int,
-    users: np.ndarray[Any, np.dtype[np.int64]],
-    draw: int,
-) -> Batch:
+def _draw(drawer: BatchDrawer, users: NDArray[np.int64], config: Config, draw: int) -> Batch:
     """The same users and pairs each time, and negatives of their own."""
-    settings = [f"sampling.negatives={kind}", f"sampling.n_negatives={n_negatives}"]
-    sampler = build_negative_sampler(popularity, source.offers, apply_settings(config, settings).sampling)
-    drawer = BatchDrawer(source, sampler, len(users), config.training.seed, config.model.tied)
     seed = config.training.seed
     return drawer.draw_for(users, np.random.default_rng([seed, 8]), np.random.default_rng([seed, 9, draw]))
 
