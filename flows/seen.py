@@ -66,24 +66,30 @@ class ShownProgress:
         """See recsys_cl.progress.Progress."""
         self._lines(what, done, total, note)
         percent = 100.0 * min(done / total, 1.0) if total else 0.0
-        if not self._shown:
+        if not self._shown or not self._is_due(what, percent):
             return
         try:
-            with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+            with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):  # milliseconds: not at each step
                 self._show(what, percent)
         except Exception as error:  # a server that is gone, or busy: no reason to fail, nor to wait, for a bar
             self._shown = False
             self._write(f"progress is no longer shown ({type(error).__name__})")
 
+    def _is_due(self, what: str, percent: float) -> bool:
+        """Whether a bar is new, full, or has not moved for long enough."""
+        if percent >= 100.0 or what not in self._bars:
+            return True
+        return time.monotonic() - self._bars[what][1] >= _SECONDS_BETWEEN_UPDATES
+
     def _show(self, what: str, percent: float) -> None:
-        bar, updated = self._bars.get(what, (None, 0.0))
-        if bar is None:
+        if what in self._bars:
+            bar, _ = self._bars[what]
+            update_progress_artifact(bar, percent)
+        else:
             made = create_progress_artifact(percent, description=f"{what}, {self._of}")
             assert isinstance(made, UUID)
-            self._bars[what] = made, time.monotonic()
-        elif percent >= 100.0 or time.monotonic() - updated >= _SECONDS_BETWEEN_UPDATES:
-            update_progress_artifact(bar, percent)
-            self._bars[what] = bar, time.monotonic()
+            bar = made
+        self._bars[what] = bar, time.monotonic()
 
 
 def warn_of_changes(run: Run) -> None:

@@ -8,14 +8,18 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
+from uuid import uuid4
 
 import polars as pl
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from flows import seen
 from flows.seen import ShownProgress
 from recsys_cl.files import read_json
 
@@ -227,3 +231,24 @@ def test_a_server_that_is_gone_is_asked_once_and_told_in_one_line() -> None:
             shown("training", done, 4.0)
     (line,) = lines
     assert line.startswith("progress is no longer shown (")
+
+
+def test_a_bar_moves_when_it_is_new_and_full_and_every_few_seconds_not_at_each_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[float] = []
+    settings = MagicMock()
+    monkeypatch.setattr(seen, "temporary_settings", settings)
+    monkeypatch.setattr(seen, "create_progress_artifact", lambda percent, **_: asked.append(percent) or uuid4())
+    monkeypatch.setattr(seen, "update_progress_artifact", lambda _, percent: asked.append(percent))
+    shown = ShownProgress(lambda line: None, "run 1")
+    for done in range(1001):
+        shown("training", done, 1000.0)
+    assert asked == [0.0, 100.0]
+    assert settings.call_count == len(asked), "it takes milliseconds"
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 60)
+    shown("evaluate", 0, 4.0)
+    monkeypatch.setattr(time, "monotonic", lambda: now + 120)
+    shown("evaluate", 1, 4.0)
+    assert asked[2:] == [0.0, 25.0]
