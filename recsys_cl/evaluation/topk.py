@@ -82,7 +82,7 @@ def search_exact(
         return scores
 
     def finish(found: Neighbors, start: int) -> Neighbors:
-        return _score_again(found, queries[start : start + len(found.rows)], candidates, k)
+        return score_again(found, queries[start : start + len(found.rows)], candidates, k)
 
     return _search_blocks(score, (len(queries), len(candidates)), (k, _SPARE), seen, block_mib, finish)
 
@@ -139,8 +139,9 @@ def _search_blocks(
     return found
 
 
-def _score_again(found: Neighbors, queries: NDArray[np.float32], candidates: NDArray[np.float32], k: int) -> Neighbors:
-    """The k best of found [m, more than k], each scored by a sum whose order depends on nothing but the dimension."""
+def score_again(found: Neighbors, queries: NDArray[np.float32], candidates: NDArray[np.float32], k: int) -> Neighbors:
+    """The k best of found [m, k or more], each scored by a sum whose order depends on nothing but the dimension;
+    -1 with score -inf stays behind. queries [m, dim], candidates [n, dim]."""
     rows, scores = found.rows, np.empty_like(found.scores)
     step = max(1, _RESCORED_FLOATS // max(1, rows.shape[1] * queries.shape[1]))
     for start in range(0, len(rows), step):

@@ -5,7 +5,7 @@ others, and on such vectors an inner-product HNSW was seen to find 9% of the exa
 made for the vectors moved to the mean and completed to one length, after Bachrach et al., "Speeding Up the Xbox
 Recommender System Using a Euclidean Transformation for Inner-Product Spaces" (RecSys 2014): item x becomes [x - mean,
 sqrt(M² - |x - mean|²), 1], query q [q, 0, q·mean]; their dot product is q·x again. Therefore graphs and lists, once
-made, hold the vectors as they are, and centers of lists what the map of the queries makes of them: nothing is left of
+made, hold the vectors as they are (lists in half precision, where that holds them well), and centers of lists what the map of the queries makes of them: nothing is left of
 the completion. Codes of ivfpq are of completed vectors; there the map is stored in the file.
 
 The same vectors and configuration give the same index, however many threads build it.
@@ -36,6 +36,7 @@ _FLOATS_PER_CODE = 4
 _CODE_ROUNDS = 8  # of k-means for the codes; FAISS makes 25, three times as long, for answers that are scored again
 _LIST_ROUNDS = 10  # of k-means for the lists
 _TRAINING_PER_LIST = 64  # vectors; more move the centers by little
+_LEAST_HALF = 2.0**-6
 _EF_SEARCH, _N_PROBE = 128, 32  # until they are tuned
 _SEED = 1234
 
@@ -51,7 +52,7 @@ def build_index(vectors: NDArray[np.float32], config: IndexConfig) -> tuple[Inde
     n_broken = sum(_count_broken(vectors[start : start + _BLOCK_ROWS]) for start in range(0, n, _BLOCK_ROWS))
     if n_broken:
         raise RefusedError("no index was built", [f"{n_broken} of {n} item vectors hold NaN or infinity, 0 may"])
-    kind = choose_kind(n, dim, config)
+    kind = choose_kind(n, dim, config, fits_half(vectors))
     parameters: dict[str, int] = {}
     if kind == "flat":
         structure: Any = faiss.IndexFlatIP(dim)
@@ -64,8 +65,9 @@ def build_index(vectors: NDArray[np.float32], config: IndexConfig) -> tuple[Inde
     return Index(structure, facts), facts
 
 
-def choose_kind(n_items: int, dim: int, config: IndexConfig) -> Kind:
-    """The kind for a catalog: the configured one, or by size and memory; lists only where they can be trained.
+def choose_kind(n_items: int, dim: int, config: IndexConfig, half: bool = True) -> Kind:
+    """The kind for a catalog: the configured one, or by size and memory; lists only where they can be trained. half:
+    whether lists can be held in half precision.
 
     Raises RefusedError where no kind keeps within `config.most_mib`.
     """
@@ -75,7 +77,8 @@ def choose_kind(n_items: int, dim: int, config: IndexConfig) -> Kind:
     elif n_items < config.exact_below:
         kind = "flat"
     else:
-        fitting = (kind for kind in _APPROXIMATE if count_bytes(kind, n_items, dim, config) <= config.most_mib << 20)
+        most = config.most_mib << 20
+        fitting = (kind for kind in _APPROXIMATE if count_bytes(kind, n_items, dim, config, half) <= most)
         kind = next(fitting, "flat")
         if kind == "flat":
             least_mib = math.ceil(count_bytes(_APPROXIMATE[-1], n_items, dim, config) / 2**20)
@@ -88,16 +91,23 @@ def choose_kind(n_items: int, dim: int, config: IndexConfig) -> Kind:
     return kind if n_items >= least else "flat"
 
 
-def count_bytes(kind: Kind, n_items: int, dim: int, config: IndexConfig) -> int:
-    """About how much memory an index of this kind takes."""
+def count_bytes(kind: Kind, n_items: int, dim: int, config: IndexConfig, half: bool = True) -> int:
+    """About how much memory an index of this kind takes; half: lists in half precision."""
     if kind == "flat":
         return n_items * 4 * dim
     if kind == "hnsw":
         return n_items * (4 * dim + 4 * 2 * config.hnsw_links + 16)
     if kind == "ivf":
-        return (n_items + choose_n_lists(n_items, config)) * (4 * dim + 8)
+        return n_items * ((2 if half else 4) * dim + 8) + choose_n_lists(n_items, config) * (4 * dim + 8)
     width = _widen(dim, 2 * _FLOATS_PER_CODE)
     return n_items * (2 * width + width // _FLOATS_PER_CODE + 8) + (choose_n_lists(n_items, config) + 256) * 4 * width
+
+
+def fits_half(vectors: NDArray[np.float32]) -> bool:
+    """Whether half precision holds these numbers well: what is 1 at most is off by 2^-12 at most, and the greatest lies
+    far above the least step there is. Lists of half the bytes are searched half as fast again: memory bounds them."""
+    blocks = (vectors[start : start + _BLOCK_ROWS] for start in range(0, len(vectors), _BLOCK_ROWS))
+    return _LEAST_HALF <= max(max(float(block.max()), -float(block.min())) for block in blocks) <= 1
 
 
 def choose_n_lists(n_items: int, config: IndexConfig, factor: float = 4.0) -> int:
@@ -195,7 +205,12 @@ def _build_ivf(vectors: NDArray[np.float32], config: IndexConfig) -> tuple[Any, 
     centers = faiss.vector_to_array(learned.centroids).reshape(n_lists, completion.width) @ completion.map_queries()
     quantizer = faiss.IndexFlatIP(completion.dim)
     quantizer.add(centers)
-    lists = faiss.IndexIVFFlat(quantizer, completion.dim, n_lists, faiss.METRIC_INNER_PRODUCT)
+    given = (quantizer, completion.dim, n_lists)
+    if fits_half(vectors):
+        lists = faiss.IndexIVFScalarQuantizer(*given, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT, False)
+        lists.is_trained = True  # there is nothing to learn
+    else:
+        lists = faiss.IndexIVFFlat(*given, faiss.METRIC_INNER_PRODUCT)
     lists.own_fields = True
     quantizer.this.disown()
     for start in range(0, completion.n, _BLOCK_ROWS):

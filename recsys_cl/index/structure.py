@@ -116,9 +116,17 @@ def read_index(path: Path, facts: IndexFacts) -> Index:
         raise StoreError(f"{path} holds (kind, vectors, dim, metric) {found}", f"{expected}")
     if not all(facts.parameters.get(name, 0) > 0 for name in _NEEDED[facts.kind]):
         raise StoreError(f"the parameters of {path} are {facts.parameters}", f"{_NEEDED[facts.kind]} above 0")
+    if isinstance(structure, faiss.IndexIVFScalarQuantizer) and not _is_half(structure):
+        raise StoreError(f"{path} holds other numbers than its header says", "half precision")
     if "n_lists" in _NEEDED[facts.kind] and not _lists_each_once(structure, facts.n_items):
         raise StoreError(f"{path} holds lists of other rows than its own", f"each of {facts.n_items} rows once")
     return Index(structure, facts)
+
+
+def _is_half(structure: Any) -> bool:
+    """Whether vectors are as long as FAISS will take them to be."""
+    sizes = {structure.sq.code_size, structure.code_size, structure.invlists.code_size}
+    return structure.sq.qtype == faiss.ScalarQuantizer.QT_fp16 and sizes == {2 * structure.d}
 
 
 def _lists_each_once(structure: Any, n_items: int) -> bool:
@@ -158,6 +166,7 @@ def _name_kind(structure: Any) -> str:
         faiss.IndexFlatIP: "flat",
         faiss.IndexFlat: "flat",
         faiss.IndexIVFFlat: "ivf",
+        faiss.IndexIVFScalarQuantizer: "ivf",
         faiss.IndexHNSWFlat: "hnsw",
         faiss.IndexRefine: "ivfpq",
     }

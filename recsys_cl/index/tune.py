@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_cl.config import IndexConfig
-from recsys_cl.index.build import build_index, choose_kind, choose_n_lists, count_bytes
+from recsys_cl.index.build import build_index, choose_kind, choose_n_lists, count_bytes, fits_half
 from recsys_cl.index.facts import Trial
 from recsys_cl.index.recall import draw_queries, find_bounds, share_found
 from recsys_cl.index.structure import Index
@@ -55,7 +55,7 @@ def build_tuned(
     Raises RefusedError as `build_index` does.
     """
     n_items, dim = vectors.shape
-    layouts = _layouts(n_items, choose_kind(n_items, dim, config), config)
+    layouts = _layouts(n_items, choose_kind(n_items, dim, config, fits_half(vectors)), config)
     index, _ = build_index(vectors, layouts[0])
     asked = []
     for queries in asking:
@@ -146,7 +146,7 @@ def _try(index: Index, vectors: NDArray[np.float32], asked: Sequence[_Asked], co
         n_queries += len(shares)
         recalls.append(float(shares.mean()))
         lows.append(recalls[-1] - _DEVIATIONS * float(shares.std()) / math.sqrt(len(shares)))
-    facts = index.facts
+    facts, half = index.facts, isinstance(index.structure, faiss.IndexIVFScalarQuantizer)
     known = facts.parameters
     n_compared = (_count_compared(index) - before) / n_queries + known.get("n_lists", 0)
     n_compared += _K * known.get("n_refined", 0)
@@ -158,7 +158,7 @@ def _try(index: Index, vectors: NDArray[np.float32], asked: Sequence[_Asked], co
         ann_recall=min(recalls),
         n_compared=n_compared,
         microseconds=seconds / n_queries * 1e6,
-        mib=round(count_bytes(facts.kind, n_items, dim, config) / 2**20, 1),
+        mib=round(count_bytes(facts.kind, n_items, dim, config, half) / 2**20, 1),
         reached=min(lows) >= config.wanted_ann_recall,
     )
 

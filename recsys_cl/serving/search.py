@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from recsys_cl.bags import Bags
 from recsys_cl.errors import StoreError
-from recsys_cl.evaluation.topk import Neighbors, search_exact
+from recsys_cl.evaluation.topk import Neighbors, score_again, search_exact
 from recsys_cl.index.structure import Index
 
 _MOST_FETCHED = 1024  # answers asked of the index for one query; beyond, an exact search costs no more
@@ -47,6 +47,8 @@ def search_unseen(
         bags = seen.take(asking)
         fetched = index.search(queries[asking], int(n_asked[asking].max()))
         kept = _keep(fetched, bags, k, allowed, n_items)
+        if index.facts.kind != "flat":  # inside they hold what is off by some thousandths
+            kept = score_again(kept, queries[asking], vectors, k)
         width = kept.rows.shape[1]
         rows[asking, :width], scores[asking, :width] = kept.rows, kept.scores
     short = np.flatnonzero((rows >= 0).sum(axis=1) < wanted)

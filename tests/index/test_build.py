@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import faiss
 import numpy as np
 import pytest
 
 from recsys_cl.config import IndexConfig
+from recsys_cl.evaluation.topk import search_exact
 from recsys_cl.index.build import LEAST_TRAINED, build_index, choose_kind
 
 
@@ -16,18 +18,38 @@ def draw(n: int, dim: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("n_items", "most_mib", "kind"),
+    ("n_items", "most_mib", "half", "kind"),
     [
-        (1, 4096, "flat"),
-        (4_999, 4096, "flat"),
-        (5_000, 4096, "ivf"),
-        (1_000_000, 4096, "ivf"),
-        (1_000_000, 200, "ivfpq"),
-        (20_000_000, 4096, "ivfpq"),
+        (1, 4096, True, "flat"),
+        (4_999, 4096, True, "flat"),
+        (5_000, 4096, True, "ivf"),
+        (1_000_000, 200, True, "ivf"),
+        (1_000_000, 200, False, "ivfpq"),
+        (1_000_000, 4096, False, "ivf"),
+        (20_000_000, 4096, False, "ivfpq"),
+        (20_000_000, 4096, True, "ivf"),
     ],
 )
-def test_the_kind_follows_from_size_and_memory(n_items: int, most_mib: int, kind: str) -> None:
-    assert choose_kind(n_items, 64, IndexConfig(most_mib=most_mib)) == kind
+def test_the_kind_follows_from_size_and_memory(n_items: int, most_mib: int, half: bool, kind: str) -> None:
+    assert choose_kind(n_items, 64, IndexConfig(most_mib=most_mib), half) == kind
+
+
+@pytest.mark.parametrize(
+    ("greatest", "half"), [(1.0, True), (1.001, False), (300.0, False), (1e15, False), (0.02, True), (0.01, False)]
+)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_lists_are_in_half_precision_where_that_holds_the_vectors_well(
+    greatest: float, half: bool, sign: int
+) -> None:
+    vectors = np.clip(draw(2_000, 8), -3, 3)
+    vectors *= sign * greatest / vectors.max()
+    vectors[1, 1] = sign * greatest
+    vectors = np.clip(vectors, -greatest, greatest)
+    index, _ = build_index(vectors, IndexConfig(kind="ivf", n_probe=10_000))
+    assert isinstance(index.structure, faiss.IndexIVFScalarQuantizer if half else faiss.IndexIVFFlat)
+    found, exact = index.search(vectors[:50], 5), search_exact(vectors[:50], vectors, 5)
+    np.testing.assert_allclose(found.scores, exact.scores, rtol=2e-3)
+    assert (found.rows[:, 0] == exact.rows[:, 0]).mean() > 0.9
 
 
 def test_the_configured_kind_holds_whatever_the_size() -> None:

@@ -123,3 +123,16 @@ def test_lists_of_rows_that_it_does_not_have_or_has_twice_are_refused(tmp_path: 
     path.write_bytes(data.replace(before, rows.tobytes()))
     with pytest.raises(StoreError, match="rows"):
         read_index(path, facts)
+
+
+def test_lists_of_other_numbers_than_half_precision_are_refused(tmp_path: Path) -> None:
+    vectors = np.random.default_rng(0).uniform(-0.5, 0.5, size=(500, 8)).astype(np.float32)
+    index, facts = build_index(vectors, IndexConfig(kind="ivf"))
+    index.write(tmp_path / "i")
+    read_index(tmp_path / "i", facts)
+    other = faiss.index_factory(8, f"IVF{facts.parameters['n_lists']},SQ8", faiss.METRIC_INNER_PRODUCT)
+    other.train(vectors)
+    other.add(vectors)
+    faiss.write_index(other, str(tmp_path / "i"))
+    with pytest.raises(StoreError, match="half precision"):
+        read_index(tmp_path / "i", facts)
