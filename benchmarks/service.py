@@ -51,6 +51,7 @@ async def user(user_id: str, k: int = 10): return answers["recommendations"]
 async def recommend(asked: dict = Body()): return answers["session"]
 
 listener = socket.socket()
+listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as where uvicorn binds by itself
 listener.bind(("127.0.0.1", 0))
 print(json.dumps({"url": f"http://127.0.0.1:{listener.getsockname()[1]}"}), flush=True)
 uvicorn.Server(uvicorn.Config(app, log_level="critical", access_log=False)).run(sockets=[listener])
@@ -58,7 +59,6 @@ uvicorn.Server(uvicorn.Config(app, log_level="critical", access_log=False)).run(
 _ASK = """
 local asked, n = {}, 0
 init = function(args)
-  wrk.init(args)
   for line in io.lines("%s") do
     local path, body = line:match("^(%%S+) ?(.*)$")
     if body == "" then asked[#asked + 1] = wrk.format("GET", path)
@@ -123,16 +123,16 @@ def ask_once(url: str, kind: Kind) -> Any:
         return json.load(answer)
 
 
-def measure(url: str, script: Path, connections: int, seconds: float) -> dict[str, float]:
+def measure(url: str, script: Path, connections: int, seconds: int) -> dict[str, float]:
     """What wrk says: seconds, requests, p50 and p99 in ms, failed."""
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "-s", str(script), url]
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(script), url]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     (line,) = [line for line in said.splitlines() if line.startswith("FIGURES ")]
     found: dict[str, float] = json.loads(line.removeprefix("FIGURES "))
     return found
 
 
-def compare(store: Path, folder: Path, seconds: float, n_rounds: int) -> dict[tuple[str, int, str], dict[str, float]]:
+def compare(store: Path, folder: Path, seconds: int, n_rounds: int) -> dict[tuple[str, int, str], dict[str, float]]:
     """Medians of the figures, by kind, connections and server."""
     kinds, found = list_kinds(store), defaultdict(list)
     with start("-m", "recsys_cl.cli", "serve", "--store", str(store), "--port", "0", "--json", "--quiet") as ours:
@@ -175,7 +175,7 @@ def main() -> int:
     """Measure, and write the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--store", type=Path, help="one with a release")
-    parser.add_argument("--seconds", type=float, default=5)
+    parser.add_argument("--seconds", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     if shutil.which("wrk") is None:
@@ -187,7 +187,7 @@ def main() -> int:
         found = compare(store, Path(name), given.seconds, given.rounds)
         n_items = open_release(store).n_items
     about = f"{n_items:,} items, k 10, {count_cores()} cores for server and wrk; median of {given.rounds} rounds of "
-    (HERE / "service.md").write_text(render(found, f"{about}{given.seconds:g} s each."), encoding="utf-8")
+    (HERE / "service.md").write_text(render(found, f"{about}{given.seconds} s each."), encoding="utf-8")
     print((HERE / "service.md").read_text(encoding="utf-8"))
     return 0
 

@@ -5,8 +5,9 @@ others, and on such vectors an inner-product HNSW was seen to find 9% of the exa
 made for the vectors moved to the mean and completed to one length, after Bachrach et al., "Speeding Up the Xbox
 Recommender System Using a Euclidean Transformation for Inner-Product Spaces" (RecSys 2014): item x becomes [x - mean,
 sqrt(M² - |x - mean|²), 1], query q [q, 0, q·mean]; their dot product is q·x again. Therefore graphs and lists, once
-made, hold the vectors as they are (lists in half precision, where that holds them well), and centers of lists what the map of the queries makes of them: nothing is left of
-the completion. Codes of ivfpq are of completed vectors; there the map is stored in the file.
+made, hold the vectors as they are (lists in half precision, where that holds them well), and centers of lists what the
+map of the queries makes of them: nothing is left of the completion. Codes of ivfpq are of completed vectors; there the
+map is stored in the file.
 
 The same vectors and configuration give the same index, however many threads build it.
 """

@@ -55,7 +55,7 @@ def serve(store: Path, address: Address, limits: Limits, say: Callable[[dict[str
     if token is None and not address.allow_anonymous and not _is_loopback(address.host):
         remedy = "give --token-file FILE, or --allow-anonymous where a proxy asks who they are"
         raise ConfigError(f"{address.host} is open to other machines, and there is no token", remedy=remedy)
-    with _listen(address.host, address.port) as listener, threadpool_limits(1, user_api="blas"):
+    with listen(address.host, address.port) as listener, threadpool_limits(1, user_api="blas"):
         holder, figures = Holder(store), RequestFigures()
         app = create_app(Service(holder, limits, figures, Diffs()))
 
@@ -200,12 +200,17 @@ def _resolve(host: str, port: int) -> list[Any]:
         raise ConfigError(f"the host {host!r} is unknown ({error})", "an address or a name of this machine") from None
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens; port 0: one that is free. What it accepts sends each part of an answer at once: asyncio
+    sees to that for sockets that it makes itself alone, and a client that keeps its connection would wait 40 ms for the
+    second part. Raises ConfigError where the host is unknown or the port cannot be had."""
     if not 0 <= port <= 65535:
         raise ConfigError(f"the port is {port}", "0 to 65535; 0 for any that is free")
     family, _, _, _, address = _resolve(host, port)[0]
     try:
-        return socket.create_server(address, family=family, backlog=2048)
+        listener = socket.create_server(address, family=family, backlog=2048)
     except OSError as error:
         remedy = "stop what listens there, or give --port another; 0 takes one that is free"
         raise ConfigError(f"{host} port {port} cannot be had ({error.strerror})", remedy=remedy) from None
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener

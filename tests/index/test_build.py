@@ -38,9 +38,7 @@ def test_the_kind_follows_from_size_and_memory(n_items: int, most_mib: int, half
     ("greatest", "half"), [(1.0, True), (1.001, False), (300.0, False), (1e15, False), (0.02, True), (0.01, False)]
 )
 @pytest.mark.parametrize("sign", [1, -1])
-def test_lists_are_in_half_precision_where_that_holds_the_vectors_well(
-    greatest: float, half: bool, sign: int
-) -> None:
+def test_lists_are_in_half_precision_where_that_holds_the_vectors_well(greatest: float, half: bool, sign: int) -> None:
     vectors = np.clip(draw(2_000, 8), -3, 3)
     vectors *= sign * greatest / vectors.max()
     vectors[1, 1] = sign * greatest

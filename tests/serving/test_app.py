@@ -33,7 +33,7 @@ from recsys_cl.serving.limits import Limits
 from recsys_cl.serving.lookup import Release, open_release
 from recsys_cl.serving.metrics import RequestFigures
 from recsys_cl.serving.problems import explain_error
-from recsys_cl.serving.server import Address, serve
+from recsys_cl.serving.server import Address, listen, serve
 from recsys_cl.serving.web import Service
 
 Encode = Callable[..., str]
@@ -404,6 +404,12 @@ def test_the_service_imports_no_torch_and_no_prefect_and_ends_when_told(
             assert "answers at http://127.0.0.1:" in process.stdout.readline()
             process.send_signal(number)
             assert process.stdout.read() == "0 []\n"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
+def test_what_it_accepts_sends_each_part_of_an_answer_at_once(host: str) -> None:
+    with listen(host, 0) as listener, socket.create_connection(listener.getsockname()[:2]), listener.accept()[0] as own:
+        assert own.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_where_it_may_not_or_cannot_listen_it_says_so(store: Path, tmp_path: Path, server: Any) -> None:
