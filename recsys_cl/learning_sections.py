@@ -135,10 +135,6 @@ class TrainingConfig(Section):
     schedule: Literal["linear", "cosine", "constant"] = Field(
         "linear", description="How the step size falls to 0 at the last step; constant: it does not."
     )
-    moments: Literal["touched", "all"] = Field(
-        "touched",
-        description="Rows of a table that a step moves: those it touched, or all, by the momentum they have.",
-    )
     warmup_share: Share = Field(0.0, description="Share of the steps over which the step size rises first.")
     clip_norm: Annotated[float, Field(ge=0)] = Field(
         0.0, description="Gradients longer than this, all taken together, are shortened to it. 0: never."

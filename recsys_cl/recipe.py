@@ -182,7 +182,6 @@ def _try(
                 "sampling.positives": "next",
                 "sampling.voice_power": 1.0,
                 "model.popularity_weight": config.model.popularity_weight,
-                "training.moments": "all",
                 "model.dropout": recipe.sequence_dropout,
                 "training.epochs": recipe.sequence_epochs,
                 "training.least_steps": config.training.least_steps // SEQUENCE_STEP_COST,

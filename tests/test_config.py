@@ -37,7 +37,6 @@ OTHER: dict[tuple[str, str], Any] = {
     ("loss", "kind"): "bpr",
     ("training", "schedule"): "cosine",
     ("training", "precision"): "bfloat16",
-    ("training", "moments"): "all",
     ("recipe", "towers"): ("linear",),
     ("recipe", "temperatures"): (0.3,),
     ("recipe", "neighbor_weights"): (0.7,),

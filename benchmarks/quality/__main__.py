@@ -44,7 +44,6 @@ REMOVED = {
     "untied tables": ["model.tied=false"],
     "a free embedding of each user": ["model.user_weight=0.5"],
     "batches of 512 users": ["training.batch_users=512"],
-    "momentum of touched rows alone (order)": ['training.moments="touched"'],
 }
 
 

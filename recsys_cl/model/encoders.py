@@ -91,12 +91,8 @@ class RowTable(nn.Module):
         self._gathered.clear()
         return whole
 
-    def update(self, step: int, learning_rate: float, weight_decay: float, every_row: bool = False) -> None:
-        """Adam on what was gathered since the last update, or on the whole table; `step` counts from 1."""
-        if every_row:
-            gradient = self.take_gradient()
-            move_by_adam(self.table, gradient, (self.first, self.second), step, learning_rate, weight_decay)
-            return
+    def update(self, step: int, learning_rate: float, weight_decay: float) -> None:
+        """Adam on what was gathered since the last update; `step` counts from 1."""
         for rows, taken in self._gathered:
             if taken.grad is None:
                 continue

@@ -1,7 +1,7 @@
 """The optimizer: comes in gradients, goes out one step of every table and weight of a model.
 
-Adam throughout (Kingma and Ba 2015). Tables update the rows that a step touched, or all (`moments`); what is no table
-is updated whole, with a step size of its own.
+Adam throughout (Kingma and Ba 2015). Tables update the rows that a step touched; what is no table is updated whole,
+with a step size of its own.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Optimizer:
         scale, decay = scale_step(step, self._total, self._config), self._config.weight_decay
         self._clip()
         for table in self._tables:
-            table.update(step, self._config.learning_rate * scale, decay, every_row=self._config.moments == "all")
+            table.update(step, self._config.learning_rate * scale, decay)
         for name, weight in self._weights.items():
             if weight.grad is not None:
                 size = self._config.tower_learning_rate * scale
