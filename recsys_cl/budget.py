@@ -62,13 +62,19 @@ def estimate_budget(config: Config, size: Size, timed: bool) -> Budget:
         every = min(training.validate_every * max(1, epochs // training.epochs), epochs)
         at_least, at_most = n_fits * every * costs.steps, n_fits * epochs * costs.steps
         return Budget(at_least, at_most, at_least * step, at_most * step, step)
-    kinds = [kind for kind in recipe.towers if kind != SEQUENCE or timed or config.split.by == "leave_last"]
+    kinds = list_tried(config, timed)
     bag_epochs, screen, passes = costs.count_passes(config)
     nominal = costs.add_search(config, kinds)
     cut = min(1.0, max(recipe.budget_seconds / nominal, _LEAST_CUT))
     steps = cut * costs.steps * (screen + 3 * bag_epochs * (BAG in kinds) + 3 * passes * (SEQUENCE in kinds))
     # A second fit comes after the budget; training may stop at an early validation.
     return Budget(int(steps * 0.15), int(steps), 0.15 * cut * nominal, 1.5 * cut * nominal, step)
+
+
+def list_tried(config: Config, timed: bool) -> list[str]:
+    """The towers that the recipe tries: that with order only where the log has one."""
+    ordered = timed or config.split.by == "leave_last"
+    return [kind for kind in config.recipe.towers if kind != SEQUENCE or ordered]
 
 
 @dataclass(frozen=True)

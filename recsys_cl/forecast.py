@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from recsys_cl.budget import Budget, estimate_budget
+from recsys_cl.budget import Budget, estimate_budget, list_tried
 from recsys_cl.config import Config
 from recsys_cl.errors import InputError, RefusedError
 from recsys_cl.files import TEMPORARY, expand_home
@@ -192,7 +192,8 @@ def _add_memory(survey: Survey, config: Config) -> int:
 def _add_step_memory(survey: Survey, config: Config) -> int:
     """The logits of a training step: those of a tower that reads in order have a query an item of its users."""
     queries = min(config.training.batch_users, survey.n_users)
-    ordered = config.sampling.positives == "next" or (config.recipe.search and SEQUENCE in config.recipe.towers)
+    tried = config.recipe.search and SEQUENCE in list_tried(config, "time" in survey.roles)
+    ordered = tried or config.sampling.positives == "next"
     if ordered:
         queries *= max(1, min(config.model.history_length, survey.n_pairs // max(1, survey.n_users)))
     return _LOGIT_COPIES * 4 * queries * min(config.sampling.n_negatives, survey.n_items)

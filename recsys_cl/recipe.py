@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_cl.budget import SEQUENCE_STEP_COST, cut_to_budget
+from recsys_cl.budget import SEQUENCE_STEP_COST, cut_to_budget, list_tried
 from recsys_cl.config import Config, apply_settings
 from recsys_cl.errors import InputError
 from recsys_cl.interactions.table import Interactions
@@ -159,8 +159,7 @@ def _encode(model: Model, interactions: Interactions, history: list[dict[str, An
 
 def _list_kinds(judge: Judge, config: Config) -> list[str]:
     """The towers to try: in order only where the log has one; of two that what is given makes alike, one."""
-    ordered = judge.train.timed or config.split.by == "leave_last"
-    kinds: list[str] = [kind for kind in config.recipe.towers if kind != SEQUENCE or ordered]
+    kinds = list_tried(config, judge.train.timed)
     if {"model.history", "sampling.positives"} & set(config.recipe.keep) and {BAG, SEQUENCE} <= set(kinds):
         reads_order = config.model.history in ("gru", "transformer") or config.sampling.positives == "next"
         kinds.remove(BAG if reads_order else SEQUENCE)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from recsys_cl.config import Config, apply_settings
@@ -42,6 +43,22 @@ def test_more_of_anything_takes_more(found: Forecast, tiny_config: Config) -> No
     wide = forecast_run(apply_settings(tiny_config, ["model.dim=256"]))
     assert wide.disk_bytes > found.disk_bytes
     assert wide.memory_bytes > found.memory_bytes
+
+
+def test_a_tower_that_the_recipe_does_not_try_takes_no_memory(tiny_config: Config, tmp_path: Path) -> None:
+    """Without times there is no order to read, but where the last events of each user are held out."""
+    log = tmp_path / "untimed.csv"
+    pl.read_csv(tiny_config.ingest.log).drop("timestamp").write_csv(log)
+    searching = apply_settings(tiny_config, ["recipe.search=true", f'ingest.log="{log}"', 'ingest.time_column=""'])
+    memory = {
+        (by, towers): forecast_run(
+            apply_settings(searching, [f"split.by={by}", f"recipe.towers={json.dumps(towers.split())}"])
+        ).memory_bytes
+        for by in ("random", "leave_last")
+        for towers in ("bag", "bag sequence")
+    }
+    assert memory["random", "bag sequence"] == memory["random", "bag"]
+    assert memory["leave_last", "bag sequence"] > memory["leave_last", "bag"]
 
 
 def test_a_run_that_cannot_fit_is_refused_with_each_figure_that_does_not(found: Forecast) -> None:
