@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,11 +31,13 @@ from prefect.states import Crashed
 from recsys_cl.config import Config
 from recsys_cl.door import load_config
 from recsys_cl.errors import RecsysError
-from recsys_cl.files import TEMPORARY
+from recsys_cl.files import LEFTOVER_HOURS, TEMPORARY, remove_leftovers
 from recsys_cl.notifying import notify
 from recsys_cl.runs import Run
 
 FLOW_RUNS = "flow_runs"  # a folder of the store: <flow>.<flow run>.<how often it was begun>, in it the run it works on
+_FORGOTTEN_DAYS = 30
+_CANCELLING_SECONDS = 300.0
 _held: dict[UUID, int] = {}  # by this process: never let go, so that a lock ends with the process, however that ends
 
 
@@ -56,14 +59,18 @@ def begin(config: Config) -> None:
     if "completed" in config.notify.states and tell_state not in flow.on_completion_hooks:
         flow.on_completion(tell_state)
     folder = Path(config.publishing.store) / FLOW_RUNS
+    own = folder / f"{flow.name}.{flow_run.id}.{flow_run.run_count}"
     try:
-        own = folder / f"{flow.name}.{flow_run.id}.{flow_run.run_count}"
         _held[flow_run.id] = _hold(own)
-        for path in sorted(folder.glob(f"{flow.name}.*")):
+        remove_leftovers(folder, LEFTOVER_HOURS)
+    except OSError as error:
+        get_run_logger().warning(f"nobody can tell whether this flow run lives ({type(error).__name__})")
+    for path in sorted(folder.glob(f"{flow.name}.*")):
+        try:
             if path != own:
                 _look_after(flow, path, flow_run.name)
-    except (OSError, httpx.HTTPError) as error:  # they stay as they are shown; the work goes on
-        get_run_logger().warning(f"whether earlier flow runs live cannot be told ({type(error).__name__})")
+        except (OSError, ValueError, httpx.HTTPError) as error:  # it stays as it is shown; the work goes on
+            get_run_logger().warning(f"nobody can tell whether that of {path.name} lives ({type(error).__name__})")
 
 
 def note_run(run: Run) -> None:
@@ -71,8 +78,11 @@ def note_run(run: Run) -> None:
     context = FlowRunContext.get()
     if context is not None and context.flow_run is not None and context.flow_run.id in _held:
         handle = _held[context.flow_run.id]
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, run.run_id.encode(), 0)
+        try:
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, run.run_id.encode(), 0)
+        except OSError as error:
+            get_run_logger().warning(f"nobody can tell what this flow run works on ({type(error).__name__})")
 
 
 def tell_state(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
@@ -113,7 +123,8 @@ def _hold(path: Path) -> int:
 
 
 def _look_after(flow: Flow[..., Any], path: Path, finder: str) -> None:
-    """End the flow run of a file whose process is gone, and delete the file, unless its server is another one."""
+    """End the flow run of a file whose process is gone, and delete the file; where its server is another one, or has
+    forgotten it, only when the file is old."""
     try:
         handle = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:  # another flow run was faster
@@ -122,7 +133,8 @@ def _look_after(flow: Flow[..., Any], path: Path, finder: str) -> None:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         worked = os.pread(handle, 100, 0).decode("ascii", "replace")
         gone = f"its process is gone, {finder} has found; it worked on {f'run {worked}' if worked else 'no run'}"
-        if _end_zombie(flow, path.name, gone):
+        old = time.time() - os.fstat(handle).st_mtime > 86400 * _FORGOTTEN_DAYS
+        if _end_zombie(flow, path.name, gone) or old:
             path.unlink(missing_ok=True)
     except BlockingIOError:  # it lives
         return
@@ -131,16 +143,19 @@ def _look_after(flow: Flow[..., Any], path: Path, finder: str) -> None:
 
 
 def _end_zombie(flow: Flow[..., Any], name: str, message: str) -> bool:
-    """Mark a flow run, named as its file, as crashed where it is shown as running, and was not begun anew elsewhere;
-    false where the server does not know it."""
+    """Mark a flow run, named as its file, as crashed where it is shown as running, or has long been cancelling, and was
+    not begun anew elsewhere; false where it is to be looked at again, and where the server does not know it."""
     _, flow_run_id, begun = name.rsplit(".", 2)
     with get_client(sync_client=True) as client:
         try:
             left = client.read_flow_run(UUID(flow_run_id))
         except (ObjectNotFound, ValueError):
             return False
-        if left.state is None or not left.state.is_running() or str(left.run_count) != begun:
+        state = left.state
+        if state is None or not (state.is_running() or state.is_cancelling()) or str(left.run_count) != begun:
             return True
+        if state.is_cancelling() and (datetime.now(UTC) - state.timestamp).total_seconds() < _CANCELLING_SECONDS:
+            return False  # whoever cancels it tells of its end
         crashed: State[Any] = Crashed(message=message)
         client.set_flow_run_state(left.id, crashed, force=True)
     get_run_logger().warning(f"flow run {left.name} is a zombie: marked as crashed")

@@ -94,9 +94,10 @@ class ShownProgress:
 
 def warn_of_changes(run: Run) -> None:
     """A warning in the log for each figure of what was ingested that the data contract did not expect."""
+    where = f"run={run.run_id} window={run.config.ingest.window or 'all'} stage=ingest"
     for bound in read_bounds(run.folder):
         if bound.crossed:
-            get_run_logger().warning(f"run={run.run_id} stage=ingest data contract: {bound.describe()}")
+            get_run_logger().warning(f"{where} data contract: {bound.describe()}")
 
 
 def show_stage(run: Run, stage: str, what: str = "", reasons: Sequence[str] = ()) -> None:
@@ -125,7 +126,7 @@ def _show_refused(run: Run) -> None:
     if refused is None:  # the log could not even be opened
         return
     table: Rows = [{"reason": reason, "rows": n} for reason, n in refused.items()] or [{"reason": "none", "rows": 0}]
-    aside = f"; they are kept in {run.folder / REFUSED_FILE}" if refused else ""
+    aside = f"; they are kept in {run.folder.resolve() / REFUSED_FILE}" if refused else ""
     create_table_artifact(table, key="refused", description=f"Rows that run {run.run_id} refused{aside}")
 
 
@@ -165,10 +166,9 @@ def _show_release(run: Run) -> None:
     lines = [f"# Release {name} {live}", *_summarize(run, manifest.gate)]
     if manifest.gate.forced:
         lines += [f"Forced ({manifest.gate.forced}), though:", *(f"- {reason}" for reason in manifest.gate.reasons)]
-    lines += [
-        f"Report: `{run.store.resolve() / 'releases' / name / 'report.html'}`",
-        f"Look items up in it: `recsys-cl serve --store {quote(str(run.store.resolve()))}`",
-    ]
+    lines.append(f"Report: `{run.store.resolve() / 'releases' / name / 'report.html'}`")
+    if find_current(run.store) == name:
+        lines.append(f"Look items up in it: `recsys-cl serve --store {quote(str(run.store.resolve()))}`")
     create_markdown_artifact("\n\n".join(lines), key="report", description=f"Run {run.run_id} as release {name}")
 
 

@@ -119,10 +119,12 @@ class IndexConfig(Section):
     """The FAISS index over the item embeddings."""
 
     kind: Literal["auto", "flat", "ivf", "hnsw", "ivfpq"] = Field(
-        "auto", description="auto: flat below `exact_below` items, ivf above, ivfpq where memory forbids ivf."
+        "auto",
+        description="auto: flat below `exact_below` items, ivf above; ivfpq where lists need full precision, for which "
+        "`most_mib` is too little.",
     )
     exact_below: Count = Field(5_000, description="Catalogs smaller than this are searched exactly (auto).")
-    most_mib: Count = Field(4096, description="MiB that the index may take before ivfpq is chosen (auto).")
+    most_mib: Count = Field(4096, description="MiB that the index may take (auto).")
     wanted_ann_recall: Annotated[float, Field(gt=0, le=1)] = Field(
         0.99, description="Share of the exact top 10 that the index is to find, at the least cost."
     )

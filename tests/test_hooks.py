@@ -12,9 +12,11 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
+from uuid import uuid4
 
 import pytest
 
@@ -133,6 +135,21 @@ def test_a_flow_run_that_was_killed_is_told_of_by_the_next_one_beside_its_own_st
     assert message.startswith("its process is gone")
     assert "flow_run" in crashed
     assert len(list((store / "flow_runs").iterdir())) == 1, "only that of the last one is left, to be looked at next"
+
+
+def test_files_that_are_of_no_flow_run_of_this_server_stop_nothing_and_go_when_they_are_old(
+    prefect_home: dict[str, str], store: Path, tmp_path: Path
+) -> None:
+    folder = store / "flow_runs"
+    folder.mkdir(exist_ok=True)
+    stray, young, old = (folder / f"export.{name}" for name in ("stray", f"{uuid4()}.1", f"{uuid4()}.1"))
+    for path in (stray, young, old):
+        path.touch()
+    os.utime(old, (time.time() - 40 * 86400,) * 2)
+    done = run_python(prefect_home, "-m", "flows.export", write_export(tmp_path / "c.toml", ""), "--store", store)
+    assert done.returncode == 0, done.stderr
+    assert "nobody can tell whether that of export.stray lives (ValueError)" in done.stderr
+    assert (stray.exists(), young.exists(), old.exists()) == (True, True, False)
 
 
 def test_a_flow_run_that_lives_is_left_alone_until_its_process_is_gone(

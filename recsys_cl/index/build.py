@@ -82,7 +82,8 @@ def choose_kind(n_items: int, dim: int, config: IndexConfig, half: bool = True) 
         fitting = (kind for kind in _APPROXIMATE if count_bytes(kind, n_items, dim, config, half) <= most)
         kind = next(fitting, "flat")
         if kind == "flat":
-            least_mib = math.ceil(count_bytes(_APPROXIMATE[-1], n_items, dim, config) / 2**20)
+            sizes = [count_bytes(kind, n_items, dim, config, half) for kind in _APPROXIMATE]
+            least_mib = math.ceil(min(sizes) / 2**20)
             raise RefusedError(
                 "no index was built",
                 [f"the smallest takes at least {least_mib:,} MiB, index.most_mib is {config.most_mib:,}"],
@@ -107,6 +108,8 @@ def count_bytes(kind: Kind, n_items: int, dim: int, config: IndexConfig, half: b
 def fits_half(vectors: NDArray[np.float32]) -> bool:
     """Whether half precision holds these numbers well: what is 1 at most is off by 2^-12 at most, and the greatest lies
     far above the least step there is. Lists of half the bytes are searched half as fast again: memory bounds them."""
+    if not len(vectors):
+        return True
     blocks = (vectors[start : start + _BLOCK_ROWS] for start in range(0, len(vectors), _BLOCK_ROWS))
     return _LEAST_HALF <= max(max(float(block.max()), -float(block.min())) for block in blocks) <= 1
 

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from recsys_cl.config import IndexConfig
+from recsys_cl.errors import RefusedError
 from recsys_cl.evaluation.topk import search_exact
 from recsys_cl.index.build import LEAST_TRAINED, build_index, choose_kind
+from recsys_cl.index.tune import build_tuned
 
 
 def draw(n: int, dim: int) -> np.ndarray:
@@ -32,6 +34,17 @@ def draw(n: int, dim: int) -> np.ndarray:
 )
 def test_the_kind_follows_from_size_and_memory(n_items: int, most_mib: int, half: bool, kind: str) -> None:
     assert choose_kind(n_items, 64, IndexConfig(most_mib=most_mib), half) == kind
+
+
+@pytest.mark.parametrize(("half", "least"), [(True, 131), (False, 164)])
+def test_where_nothing_fits_the_smallest_kind_is_named(half: bool, least: int) -> None:
+    with pytest.raises(RefusedError, match=f"at least {least} MiB"):
+        choose_kind(1_000_000, 64, IndexConfig(most_mib=100), half)
+
+
+def test_no_vectors_are_refused() -> None:
+    with pytest.raises(RefusedError, match="no item vectors"):
+        build_tuned(np.empty((0, 8), dtype=np.float32), [], IndexConfig(), 0)
 
 
 @pytest.mark.parametrize(
