@@ -7,6 +7,7 @@ audit said no, 2 something the user can mend, 130 interrupted.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import sys
@@ -45,8 +46,17 @@ def run_app(app: App, tokens: Sequence[str] | None = None) -> int:
     except MemoryError:
         return _fail("out of memory; lower ingest.batch_rows, ingest.bucket_rows or training.batch_users", 2)
     except OSError as error:
-        return _fail(f"{error.filename or 'a file'}: {error.strerror or error}", 2)
+        return _fail(_explain_system(error), 2)
     return 0
+
+
+def _explain_system(error: OSError) -> str:
+    """What the system refused, and what to do about it; of a disk that filled up it does not always name the file."""
+    said = error.strerror or str(error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = error.filename or "a file of the store, or of the folder for temporary files"
+        return f"{where} cannot be written ({said}); free some space there, and run the command again"
+    return f"{error.filename or 'a file'}: {said}"
 
 
 def load_config(path: Path | None, settings: Sequence[str] = (), store: Path | None = None) -> Config:

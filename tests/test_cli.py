@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +17,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from cyclopts import App
 
 from recsys_cl.cli import app
 from recsys_cl.config import read_config
@@ -497,3 +500,28 @@ def test_a_terminal_that_is_not_utf8_still_gets_its_answer(tiny_outcome: Outcome
     )
     assert done.returncode == 0, done.stderr
     assert b"model \\u2212 popularity" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            "a file of the store, .* cannot be written .*; free some space",
+        ),
+        (OSError(errno.ENOSPC, "No space left on device", "/x/y"), "/x/y cannot be written .*; free some space"),
+        (PermissionError(errno.EACCES, "Permission denied", "/x/y"), "/x/y: Permission denied"),
+        (MemoryError(), "out of memory; lower .*batch_users"),
+    ],
+)
+def test_what_the_system_refuses_is_one_line_and_exit_code_2(
+    error: BaseException, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failing = App()
+
+    @failing.default
+    def fail() -> None:
+        raise error
+
+    assert run_app(failing, []) == 2
+    assert re.fullmatch(f"recsys-cl: {told}.*\n", capsys.readouterr().err)
