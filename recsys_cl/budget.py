@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from recsys_cl.config import Config, apply_settings
-from recsys_cl.screening import BAG, LINEAR, SEQUENCE
+from recsys_cl.screening import BAG, LINEAR, QUERY_HIDDEN, SEQUENCE
 from recsys_cl.trials import free_settings
 
 SEQUENCE_STEP_COST = 4  # a step in order costs so many without: where a log is small it is passed over less often
@@ -77,6 +77,12 @@ def list_tried(config: Config, timed: bool) -> list[str]:
     return [kind for kind in config.recipe.towers if kind != SEQUENCE or ordered]
 
 
+def count_hidden(config: Config) -> int:
+    """Hidden units of the layer behind the history of a tower without order."""
+    free = config.recipe.search and "model.query_hidden" not in config.recipe.keep
+    return QUERY_HIDDEN if free else config.model.query_hidden
+
+
 @dataclass(frozen=True)
 class _Costs:
     """Nominal seconds of an epoch of a tower without order, and of one with it; steps of either; and the catalog."""
@@ -94,7 +100,8 @@ class _Costs:
         steps = max(1, -(-n_users // training.batch_users))
         offered = min(config.sampling.n_negatives, n_items)
         queries = min(training.batch_users, n_users)
-        bag = steps * (_STEP_SECONDS + queries * offered * dim * _PRODUCT_SECONDS)
+        products = queries * (offered + count_hidden(config)) * dim
+        bag = steps * (_STEP_SECONDS + products * _PRODUCT_SECONDS)
         return _Costs(bag, bag + n_events * (offered * _PRODUCT_SECONDS + _PLACE_SECONDS) * dim, steps, n_items)
 
     def count_passes(self, config: Config) -> tuple[float, float, float]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from recsys_cl.budget import Budget, estimate_budget, list_tried
+from recsys_cl.budget import Budget, count_hidden, estimate_budget, list_tried
 from recsys_cl.config import Config
 from recsys_cl.errors import InputError, RefusedError
 from recsys_cl.files import TEMPORARY, expand_home
@@ -35,7 +35,7 @@ _FLOATS_PER_VECTOR = 6  # copies of a table of vectors at once
 _LOGIT_COPIES = 4  # of the logits of a step, gradients with them
 _STORED_BYTES = 600_000  # reports, towers without tables, manifests
 _SPILLED_BYTES = 20  # of an event in the scratch files of ingest
-_CHECKPOINTS = 4  # of 16 bytes a float: three trainings, and one that replaces another
+_CHECKPOINTS = 4  # three trainings, and one that replaces another; 16 bytes a float, 20 where it is averaged
 _PUBLISH_SECONDS, _PAIR_SECONDS = 6e-8, 3e-8  # nominal: of a judged user and item, of two items of one user
 _SLOWER, _FASTER = 2.5, 0.4  # on a machine that others use: minutes lie between these times what was measured
 
@@ -215,7 +215,8 @@ def _add_disk(survey: Survey, config: Config) -> int:
     ids = survey.ids_bytes + 8 * (users + items)
     interactions = 16 * survey.n_events + 8 * users + ids
     vectors, bags = 4 * dim * (users + items), 4 * (dim - 1) * items
-    towers = 4 * _count_tower_floats(survey, config)
+    layers = 2 * 4 * 2 * (dim - 1) * count_hidden(config)  # as weights, and for lookup
+    towers = 4 * _count_tower_floats(survey, config) + layers
     index = count_bytes(choose_kind(items, dim, config.index), items, dim, config.index)
     run = interactions + 2 * vectors + bags + towers
     release = 2 * vectors + bags + towers + index + 5 * survey.n_pairs + ids
@@ -227,7 +228,8 @@ def _add_disk(survey: Survey, config: Config) -> int:
 def _add_peak_disk(survey: Survey, config: Config) -> int:
     """The most that there may be before it is done: scratch files of ingest, checkpoints of trainings."""
     kept = survey.raw_bytes + 16 * survey.n_events + survey.ids_bytes
-    checkpoints = _CHECKPOINTS * 16 * _count_tower_floats(survey, config)
+    averaged = 4 if config.recipe.search or config.training.average_power else 0
+    checkpoints = _CHECKPOINTS * (16 + averaged) * _count_tower_floats(survey, config)
     vectors = 8 * config.model.dim * (survey.n_users + survey.n_items)
     return kept + max(_SPILLED_BYTES * survey.n_events, checkpoints + vectors)
 

@@ -83,6 +83,10 @@ class ModelConfig(Section):
         "mean",
         description="How the query tower reads a bag: mean and attention without, gru and transformer with its order.",
     )
+    query_hidden: Annotated[int, Field(ge=0, le=65_536)] = Field(
+        0,
+        description="Hidden units of a feed-forward layer through which what a history says becomes a query. 0: none.",
+    )
     degree_power: Annotated[float, Field(ge=0, le=1)] = Field(
         0.5, description="An item counts in a bag with its number of users to minus this power (mean, attention)."
     )
@@ -140,6 +144,11 @@ class TrainingConfig(Section):
         0.0, description="Gradients longer than this, all taken together, are shortened to it. 0: never."
     )
     weight_decay: Annotated[float, Field(ge=0, le=1)] = Field(0.0, description="Decoupled weight decay a step.")
+    average_power: Annotated[float, Field(ge=0, le=100)] = Field(
+        0.0,
+        description="Above 0: what is kept is the average over the steps, later ones counting more, the n-th of those "
+        "averaged with n to this power. 0: the last step alone.",
+    )
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="Numbers of the product that gives the logits; everything else is float32."
     )
@@ -179,9 +188,9 @@ class RecipeConfig(Section):
         (0.8, 1.0), min_length=1, strict=False, description="Values of model.popularity_weight to choose from."
     )
     screen_epochs: Count = Field(6, description="Epochs of the short trainings that compare settings.")
-    bag_epochs: Count = Field(20, description="training.epochs of a tower that knows no order.")
+    bag_epochs: Count = Field(30, description="training.epochs of a tower that knows no order.")
     bag_learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.02, description="training.learning_rate of a tower that knows no order."
+        0.02, description="training.learning_rate of a tower that knows no order; its steps keep their size."
     )
     sequence_epochs: Count = Field(30, description="training.epochs of a tower that reads in order.")
     sequence_learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(

@@ -33,6 +33,12 @@ def test_a_larger_log_takes_longer(searching: Config, place: int) -> None:
     assert most > estimate_budget(searching, SIZE, True).most_seconds
 
 
+def test_a_layer_behind_the_history_takes_longer(tiny_config: Config, searching: Config) -> None:
+    for config in (tiny_config, searching):
+        none, wide = (apply_settings(config, [f"model.query_hidden={hidden}"]) for hidden in (0, 1024))
+        assert estimate_budget(wide, SIZE, False).most_seconds > estimate_budget(none, SIZE, False).most_seconds
+
+
 def test_what_fits_is_not_cut(searching: Config) -> None:
     config, (said,) = cut_to_budget(searching, SIZE, [BAG, LINEAR])
     assert config == searching

@@ -41,6 +41,8 @@ REMOVED = {
     "no popularity in the score": ["model.popularity_weight=0.0"],
     "popularity weight 1 for all": ["recipe.popularity_weights=[1.0]"],
     "every item alike in a bag": ["model.degree_power=0.0"],
+    "no layer behind a history": ["model.query_hidden=0"],
+    "steps that shrink, none averaged": ["training.schedule=linear", "training.average_power=0"],
     "untied tables": ["model.tied=false"],
     "a free embedding of each user": ["model.user_weight=0.5"],
     "batches of 512 users": ["training.batch_users=512"],

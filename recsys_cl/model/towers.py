@@ -28,17 +28,35 @@ _LENGTHS = np.ceil(3 * 1.4 ** np.arange(25))  # 3, 5, 6, 9, 12, …: bags of one
 _SPREAD = 0.1  # spread of fresh embeddings; only directions matter to the cosine, but small vectors turn faster
 
 
-class QueryTower(nn.Module):
-    """What a bag says, plus `user_weight` × the user's free embedding; each at unit length where the score is the
-    cosine."""
+class FeedForward(nn.Module):
+    """x + W₂ gelu(W₁ √d x): what several items say together beyond their mean. It begins as x; of 0 it makes 0."""
 
-    def __init__(self, history: nn.Module, user_weight: float, unit: bool) -> None:
+    def __init__(self, dim: int, hidden: int, generator: torch.Generator) -> None:
         super().__init__()
-        self.history, self.user_weight, self.unit = history, user_weight, unit
+        self.wide, self.narrow = nn.Linear(dim, hidden, bias=False), nn.Linear(hidden, dim, bias=False)
+        with torch.no_grad():
+            nn.init.normal_(self.wide.weight, std=dim**-0.5, generator=generator)
+            self.narrow.weight.zero_()
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """vectors [n, d], of unit length where the score is the cosine -> [n, d]."""
+        told: Tensor = self.narrow(nn.functional.gelu(self.wide(vectors * vectors.shape[1] ** 0.5)))
+        return vectors + told
+
+
+class QueryTower(nn.Module):
+    """What a bag says, through `layer` where there is one, plus `user_weight` × the user's free embedding; each at unit
+    length where the score is the cosine."""
+
+    def __init__(self, history: nn.Module, user_weight: float, unit: bool, layer: FeedForward | None = None) -> None:
+        super().__init__()
+        self.history, self.user_weight, self.unit, self.layer = history, user_weight, unit, layer
 
     def forward(self, states: Tensor, user_vectors: Tensor | None = None) -> Tensor:
         """states [n, d] of the history, user_vectors [n, d] or None for users without an embedding -> [n, d]."""
         taste = normalize(states) if self.unit else states
+        if self.layer is not None:
+            taste = normalize(self.layer(taste)) if self.unit else self.layer(taste)
         if user_vectors is None:
             return taste
         mixed = taste + self.user_weight * user_vectors
@@ -80,7 +98,9 @@ class TwoTowers(Trainable):
             tables["user"] = RowTable(n_users, dim, _SPREAD / 3, generator)
         self.tables = nn.ModuleDict(tables)
         self.encoder = IdEncoder(unit)
-        self.query_tower = QueryTower(build_history(dim, config, generator), config.user_weight, unit)
+        history = build_history(dim, config, generator)
+        layer = FeedForward(dim, config.query_hidden, generator) if config.query_hidden else None
+        self.query_tower = QueryTower(history, config.user_weight, unit, layer)
 
     @property
     def bag_features(self) -> ItemFeatures:

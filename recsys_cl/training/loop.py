@@ -25,6 +25,7 @@ from recsys_cl.machine import count_cores
 from recsys_cl.model.encoders import Trainable
 from recsys_cl.model.histories import Dropout
 from recsys_cl.progress import Progress, report_nothing
+from recsys_cl.training.averaging import Average
 from recsys_cl.training.checkpoint import Checkpoints, Snapshot
 from recsys_cl.training.mining import Mine
 from recsys_cl.training.optimizer import Optimizer
@@ -130,6 +131,15 @@ class _Counters:
         return {"recall": recall}
 
 
+@dataclass(frozen=True)
+class _State:
+    """What the loop keeps beside the model and its learner."""
+
+    optimizer: Optimizer
+    average: Average
+    stop: EarlyStop
+
+
 def run_loop(
     learner: Learner, config: TrainingConfig, key: str, hooks: Hooks, n_steps: int | None, n_planned: int | None
 ) -> Course:
@@ -144,10 +154,12 @@ def run_loop(
     epochs = max(config.epochs, -(-max(config.least_steps, n_steps or 0) // learner.steps_an_epoch))
     total = n_planned or learner.steps_an_epoch * epochs
     validate_every = config.validate_every * max(1, epochs // config.epochs)
-    optimizer, stop, at = Optimizer(model, config, total), EarlyStop(model, config.patience), _Counters()
+    state = _State(
+        Optimizer(model, config, total), Average(model, config.average_power), EarlyStop(model, config.patience)
+    )
     dropouts = [module for module in model.modules() if isinstance(module, Dropout)]
     checkpoints = Checkpoints(hooks.checkpoint, key, config.checkpoint_seconds)
-    at = _restore(checkpoints.read(), learner, optimizer, stop) or at
+    at, stop = _restore(checkpoints.read(), learner, state) or _Counters(), state.stop
     started = time.perf_counter() - at.seconds
     model.train()
     with StepLog(hooks.steps) as log:
@@ -158,7 +170,8 @@ def run_loop(
                 learner.begin_epoch(epoch)
             at.step += 1
             _seed_dropout(dropouts, config.seed, at.step)
-            taken = _take_step(learner, optimizer, at.step)
+            taken = _take_step(learner, state.optimizer, at.step)
+            state.average.note(at.step)
             at.loss, at.n_positives = at.loss + taken.loss, at.n_positives + taken.n_positives
             at.seconds = time.perf_counter() - started
             pace = at.n_positives / at.seconds
@@ -170,13 +183,15 @@ def run_loop(
                 at.end_epoch(epoch + 1, place + 1)
                 judged = (epoch + 1) % validate_every == 0 or epoch + 1 == epochs
                 if hooks.validation is not None and judged and at.step != n_steps:
-                    values = hooks.validation.measure(*learner.encode(hooks.validation.user_rows))
+                    with state.average.applied():
+                        values = hooks.validation.measure(*learner.encode(hooks.validation.user_rows))
+                        stop.note(values, at.step)
                     started = time.perf_counter() - at.seconds  # seconds are those of training alone
                     log.write(where | at.note_validation(values))
-                    stop.note(values, at.step)
             if checkpoints.is_due():
                 log.flush()
-                checkpoints.write(_snapshot(learner, optimizer, stop, at))
+                checkpoints.write(_snapshot(learner, state, at))
+    state.average.settle()
     n_taken = stop.restore() or at.step
     model.eval()
     return Course(n_taken, total, at.history)
@@ -197,28 +212,31 @@ def _take_step(learner: Learner, optimizer: Optimizer, step: int) -> _Step:
     return _Step(value, learning_rate, float(learner.model.temperature.detach()), n_positives)
 
 
-def _snapshot(learner: Learner, optimizer: Optimizer, stop: EarlyStop, at: _Counters) -> Snapshot:
+def _snapshot(learner: Learner, state: _State, at: _Counters) -> Snapshot:
     parts = {
         "model": learner.model.state_dict(),
-        "optimizer": optimizer.get_state(),
-        "stop": stop.get_tensors(),
+        "optimizer": state.optimizer.get_state(),
+        "average": state.average.get_tensors(),
+        "stop": state.stop.get_tensors(),
         "learner": learner.get_tensors(),
     }
     tensors = {f"{part}.{name}": value for part, values in parts.items() for name, value in values.items()}
-    return Snapshot(tensors, {"counters": asdict(at), "stop": stop.get_figures()})
+    figures = {"counters": asdict(at), "average": state.average.get_figures(), "stop": state.stop.get_figures()}
+    return Snapshot(tensors, figures)
 
 
-def _restore(snapshot: Snapshot | None, learner: Learner, optimizer: Optimizer, stop: EarlyStop) -> _Counters | None:
+def _restore(snapshot: Snapshot | None, learner: Learner, state: _State) -> _Counters | None:
     """Put everything back; None where there is nothing to go on from."""
     if snapshot is None:
         return None
-    parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "stop": {}, "learner": {}}
+    parts: dict[str, dict[str, Tensor]] = {name: {} for name in ("model", "optimizer", "average", "stop", "learner")}
     for name, value in snapshot.tensors.items():
         part, _, rest = name.partition(".")
         parts[part][rest] = value
     learner.model.load_state_dict(parts["model"])
-    optimizer.set_state(parts["optimizer"])
-    stop.set_state(parts["stop"], snapshot.figures["stop"])
+    state.optimizer.set_state(parts["optimizer"])
+    state.average.set_state(parts["average"], snapshot.figures["average"])
+    state.stop.set_state(parts["stop"], snapshot.figures["stop"])
     learner.set_tensors(parts["learner"])
     return _Counters(**snapshot.figures["counters"])
 

@@ -43,6 +43,8 @@ KINDS: dict[str, list[str]] = {
     "euclidean": ["model.score=euclidean"],
     "learned temperature": ["model.learn_temperature=true"],
     "attention": ["model.history=attention"],
+    "feed-forward": ["model.query_hidden=12"],
+    "feed-forward, dot, gru": ["model.query_hidden=12", "model.score=dot", "model.history=gru"],
     "gru": ["model.history=gru"],
     "transformer": ["model.history=transformer"],
     "transformer, euclidean, tied": ["model.history=transformer", "model.score=euclidean", "model.tied=true"],

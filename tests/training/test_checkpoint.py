@@ -27,6 +27,7 @@ KINDS = {
     "default": [],
     "neighbors": ["model.neighbor_weight=1", "model.tied=true", "training.patience=100"],
     "hard negatives": ["sampling.negatives=hard", "sampling.n_negatives=12", "sampling.n_hard=2"],
+    "averaged": ["model.query_hidden=8", "training.average_power=2", "training.patience=100"],
     "weights, dropout, clipping": [
         *("model.history=transformer", "sampling.positives=next", "model.learn_temperature=true"),
         *("training.clip_norm=0.1", "training.warmup_share=0.2"),

@@ -72,6 +72,7 @@ KINDS = {
     "dot": ["model.score=dot"],
     "Euclidean": ["model.score=euclidean"],
     "window": ["sampling.window_days=1.0"],
+    "feed-forward, averaged": ["model.query_hidden=8", "training.average_power=2.0"],
     "session": ["sampling.session_gap_minutes=60.0"],
 }
 
