@@ -190,7 +190,7 @@ class RecipeConfig(Section):
     screen_epochs: Count = Field(6, description="Epochs of the short trainings that compare settings.")
     bag_epochs: Count = Field(30, description="training.epochs of a tower that knows no order.")
     bag_learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.02, description="training.learning_rate of a tower that knows no order; its steps keep their size."
+        0.02, description="training.learning_rate of a tower that knows no order."
     )
     sequence_epochs: Count = Field(30, description="training.epochs of a tower that reads in order.")
     sequence_learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(
