@@ -100,9 +100,9 @@ class _Costs:
         steps = max(1, -(-n_users // training.batch_users))
         offered = min(config.sampling.n_negatives, n_items)
         queries = min(training.batch_users, n_users)
-        products = queries * (offered + count_hidden(config)) * dim
-        bag = steps * (_STEP_SECONDS + products * _PRODUCT_SECONDS)
-        return _Costs(bag, bag + n_events * (offered * _PRODUCT_SECONDS + _PLACE_SECONDS) * dim, steps, n_items)
+        query = (offered + count_hidden(config)) * _PRODUCT_SECONDS  # for each of its floats
+        bag = steps * (_STEP_SECONDS + queries * query * dim)
+        return _Costs(bag, bag + n_events * (query + _PLACE_SECONDS) * dim, steps, n_items)
 
     def count_passes(self, config: Config) -> tuple[float, float, float]:
         """Epochs of a tower without order, of all its short trainings, and of a tower in order."""

@@ -190,13 +190,13 @@ def _add_memory(survey: Survey, config: Config) -> int:
 
 
 def _add_step_memory(survey: Survey, config: Config) -> int:
-    """The logits of a training step: those of a tower that reads in order have a query an item of its users."""
+    """The logits and hidden units of a training step: a tower that reads in order has a query an item of its users."""
     queries = min(config.training.batch_users, survey.n_users)
     tried = config.recipe.search and SEQUENCE in list_tried(config, "time" in survey.roles)
     ordered = tried or config.sampling.positives == "next"
     if ordered:
         queries *= max(1, min(config.model.history_length, survey.n_pairs // max(1, survey.n_users)))
-    return _LOGIT_COPIES * 4 * queries * min(config.sampling.n_negatives, survey.n_items)
+    return _LOGIT_COPIES * 4 * queries * (min(config.sampling.n_negatives, survey.n_items) + count_hidden(config))
 
 
 def _add_linear_memory(survey: Survey, config: Config) -> int:

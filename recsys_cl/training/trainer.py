@@ -46,9 +46,10 @@ def train(
 ) -> Trained:
     """Train on all of `interactions`; n_steps and n_planned as in `run_loop`.
 
-    Cost: a step takes time and memory of queries × candidates floats, queries being the users of a batch, with `next`
-    the items of their stretches; the tables 12 bytes a float, and 4 for what early stopping keeps. Raises InputError
-    where no user holds a pair, ConfigError where hard negatives are wanted without `mine`, or in-batch ones of nobody.
+    Cost: a step takes time and memory of queries × (candidates + query_hidden) floats, queries being the users of a
+    batch, with `next` the items of their stretches; the tables 12 bytes a float, 4 for what early stopping keeps, and 4
+    for an average. Raises InputError where no user holds a pair, ConfigError where hard negatives are wanted without
+    `mine`, or in-batch ones of nobody.
     """
     set_threads(config.training)
     drawer = build_drawer(interactions, config)
