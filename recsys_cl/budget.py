@@ -22,7 +22,7 @@ Size = tuple[int, int, int]
 @dataclass(frozen=True)
 class Budget:
     """What all trainings of a run take at least and at most: steps, and nominal seconds; step_seconds: nominal, of a
-    step of the tower as it is configured."""
+    step of the tower as it is configured, and with the layer that the recipe gives it."""
 
     least_steps: int
     most_steps: int
@@ -100,9 +100,9 @@ class _Costs:
         steps = max(1, -(-n_users // training.batch_users))
         offered = min(config.sampling.n_negatives, n_items)
         queries = min(training.batch_users, n_users)
-        query = (offered + count_hidden(config)) * _PRODUCT_SECONDS  # for each of its floats
-        bag = steps * (_STEP_SECONDS + queries * query * dim)
-        return _Costs(bag, bag + n_events * (query + _PLACE_SECONDS) * dim, steps, n_items)
+        bag = steps * (_STEP_SECONDS + queries * (offered + count_hidden(config)) * dim * _PRODUCT_SECONDS)
+        place = (offered + config.model.query_hidden) * _PRODUCT_SECONDS + _PLACE_SECONDS  # for each of its floats
+        return _Costs(bag, bag + n_events * place * dim, steps, n_items)
 
     def count_passes(self, config: Config) -> tuple[float, float, float]:
         """Epochs of a tower without order, of all its short trainings, and of a tower in order."""

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from recsys_cl.budget import Budget, count_hidden, estimate_budget, list_tried
-from recsys_cl.config import Config
+from recsys_cl.config import Config, apply_settings
 from recsys_cl.errors import InputError, RefusedError
 from recsys_cl.files import TEMPORARY, expand_home
 from recsys_cl.index.build import choose_kind, count_bytes
@@ -161,7 +161,8 @@ def _share_paired(survey: Survey) -> float:
 
 
 def _time_steps(survey: Survey, config: Config) -> tuple[float, float]:
-    """Seconds of a step of the tower as it is configured, on what was read: of some, the fastest and the median."""
+    """Seconds of a step of the tower as it is configured, with the layer that the recipe gives it, on what was read: of
+    some, the fastest and the median."""
     ticks: list[float] = []
 
     def tick(what: str, done: float, total: float, note: str) -> None:
@@ -169,6 +170,7 @@ def _time_steps(survey: Survey, config: Config) -> tuple[float, float]:
         ticks.append(time.perf_counter())
 
     started = time.perf_counter()
+    config = apply_settings(config, [f"model.query_hidden={count_hidden(config)}"])
     try:
         train(survey.sample, config, n_steps=_CALIBRATION_STEPS, hooks=Hooks(progress=tick))
     except RefusedError:  # a loss that is no number takes as long
@@ -186,17 +188,22 @@ def _add_memory(survey: Survey, config: Config) -> int:
     reading = _READ_BASE_BYTES + _READ_BYTES["time" in survey.roles] * events_at_once + 4 * survey.ids_bytes
     vectors = 4 * config.model.dim * (survey.n_users + survey.n_items)
     working = _BASE_BYTES + _EVENT_BYTES * survey.n_events + _FLOATS_PER_VECTOR * vectors + 4 * survey.ids_bytes
+    working += _add_average(config) * _count_tower_floats(survey, config)
     return max(reading, working + _add_step_memory(survey, config), working + _add_linear_memory(survey, config))
 
 
 def _add_step_memory(survey: Survey, config: Config) -> int:
     """The logits and hidden units of a training step: a tower that reads in order has a query an item of its users."""
-    queries = min(config.training.batch_users, survey.n_users)
+    queries, offered = (
+        min(config.training.batch_users, survey.n_users),
+        min(config.sampling.n_negatives, survey.n_items),
+    )
+    floats = queries * (offered + count_hidden(config))
     tried = config.recipe.search and SEQUENCE in list_tried(config, "time" in survey.roles)
-    ordered = tried or config.sampling.positives == "next"
-    if ordered:
-        queries *= max(1, min(config.model.history_length, survey.n_pairs // max(1, survey.n_users)))
-    return _LOGIT_COPIES * 4 * queries * (min(config.sampling.n_negatives, survey.n_items) + count_hidden(config))
+    if tried or config.sampling.positives == "next":
+        places = max(1, min(config.model.history_length, survey.n_pairs // max(1, survey.n_users)))
+        floats = max(floats, queries * places * (offered + config.model.query_hidden))
+    return _LOGIT_COPIES * 4 * floats
 
 
 def _add_linear_memory(survey: Survey, config: Config) -> int:
@@ -207,6 +214,12 @@ def _add_linear_memory(survey: Survey, config: Config) -> int:
 def _count_tower_floats(survey: Survey, config: Config) -> int:
     users = survey.n_users if config.model.user_weight else 0
     return (config.model.dim - 1) * (users + (1 if config.model.tied else 2) * survey.n_items)
+
+
+def _add_average(config: Config) -> int:
+    """Bytes of an average for each float of the towers."""
+    free = config.recipe.search and "training.average_power" not in config.recipe.keep
+    return 4 if free or config.training.average_power else 0
 
 
 def _add_disk(survey: Survey, config: Config) -> int:
@@ -228,8 +241,7 @@ def _add_disk(survey: Survey, config: Config) -> int:
 def _add_peak_disk(survey: Survey, config: Config) -> int:
     """The most that there may be before it is done: scratch files of ingest, checkpoints of trainings."""
     kept = survey.raw_bytes + 16 * survey.n_events + survey.ids_bytes
-    averaged = 4 if config.recipe.search or config.training.average_power else 0
-    checkpoints = _CHECKPOINTS * (16 + averaged) * _count_tower_floats(survey, config)
+    checkpoints = _CHECKPOINTS * (16 + _add_average(config)) * _count_tower_floats(survey, config)
     vectors = 8 * config.model.dim * (survey.n_users + survey.n_items)
     return kept + max(_SPILLED_BYTES * survey.n_events, checkpoints + vectors)
 

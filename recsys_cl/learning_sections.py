@@ -134,7 +134,8 @@ class TrainingConfig(Section):
     batch_users: Count = Field(512, description="Users of a batch.")
     learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(0.01, description="Greatest step size of embeddings.")
     tower_learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.005, description="Greatest step size of what is no embedding: weights of a history, a learned temperature."
+        0.005,
+        description="Greatest step size of what is no embedding: weights of a history and of a layer, a temperature.",
     )
     schedule: Literal["linear", "cosine", "constant"] = Field(
         "linear", description="How the step size falls to 0 at the last step; constant: it does not."
@@ -146,8 +147,8 @@ class TrainingConfig(Section):
     weight_decay: Annotated[float, Field(ge=0, le=1)] = Field(0.0, description="Decoupled weight decay a step.")
     average_power: Annotated[float, Field(ge=0, le=100)] = Field(
         0.0,
-        description="Above 0: what is kept is the average over the steps, later ones counting more, the n-th of those "
-        "averaged with n to this power. 0: the last step alone.",
+        description="Above 0: what is kept is the average over every 16th step, the n-th of them counting with n to "
+        "this power. 0: the last step alone.",
     )
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="Numbers of the product that gives the logits; everything else is float32."

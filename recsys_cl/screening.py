@@ -12,7 +12,7 @@ from recsys_cl.training.trainer import train
 from recsys_cl.trials import VALIDATION_K, Figures, Judge, Place, free_settings, judge_vectors
 
 BAG, SEQUENCE, LINEAR = "bag", "sequence", "linear"
-# Of a tower that knows no order, and of one in order what that has not its own: docs/recipe.md has the figures.
+# Of a tower that knows no order, as far as the recipe has no setting for it; the figures are in benchmarks/LEDGER.md.
 QUERY_HIDDEN = 1024
 _BAG = {
     "model.tied": True,

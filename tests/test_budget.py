@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from recsys_cl.budget import cut_to_budget, estimate_budget
+from recsys_cl.budget import count_hidden, cut_to_budget, estimate_budget
 from recsys_cl.config import Config, apply_settings
-from recsys_cl.screening import BAG, LINEAR, SEQUENCE
+from recsys_cl.screening import BAG, LINEAR, QUERY_HIDDEN, SEQUENCE
 
 SIZE = (60, 40, 1500)
 
@@ -37,6 +37,8 @@ def test_a_layer_behind_the_history_takes_longer(tiny_config: Config, searching:
     for config in (tiny_config, searching):
         none, wide = (apply_settings(config, [f"model.query_hidden={hidden}"]) for hidden in (0, 1024))
         assert estimate_budget(wide, SIZE, False).most_seconds > estimate_budget(none, SIZE, False).most_seconds
+        assert (count_hidden(none), count_hidden(wide)) == (0, 1024)
+    assert (count_hidden(tiny_config), count_hidden(searching)) == (0, QUERY_HIDDEN)
 
 
 def test_what_fits_is_not_cut(searching: Config) -> None:

@@ -43,13 +43,20 @@ def test_more_of_anything_takes_more(found: Forecast, tiny_config: Config) -> No
     wide = forecast_run(apply_settings(tiny_config, ["model.dim=256"]))
     assert wide.disk_bytes > found.disk_bytes
     assert wide.memory_bytes > found.memory_bytes
+    layered = forecast_run(apply_settings(tiny_config, ["model.query_hidden=4096"]))
+    assert layered.disk_bytes > found.disk_bytes
+    assert layered.memory_bytes > found.memory_bytes
+    averaged = forecast_run(apply_settings(tiny_config, ["training.average_power=2"]))
+    assert averaged.memory_bytes > found.memory_bytes
 
 
 def test_a_tower_that_the_recipe_does_not_try_takes_no_memory(tiny_config: Config, tmp_path: Path) -> None:
     """Without times there is no order to read, but where the last events of each user are held out."""
     log = tmp_path / "untimed.csv"
     pl.read_csv(tiny_config.ingest.log).drop("timestamp").write_csv(log)
-    searching = apply_settings(tiny_config, ["recipe.search=true", f'ingest.log="{log}"', 'ingest.time_column=""'])
+    searching = apply_settings(
+        tiny_config, ["recipe.search=true", "model.query_hidden=0", f'ingest.log="{log}"', 'ingest.time_column=""']
+    )
     memory = {
         (by, towers): forecast_run(
             apply_settings(searching, [f"split.by={by}", f"recipe.towers={json.dumps(towers.split())}"])

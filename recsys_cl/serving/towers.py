@@ -12,6 +12,7 @@ from recsys_cl.errors import SealError
 from recsys_cl.serving.sessions import Session
 
 _BLOCK_FLOATS = 1 << 24  # of padded vectors at a time: 64 MiB
+_BLOCK_BAGS = 8192  # at most: each holds the hidden units of a layer, too
 
 
 _LEAST_WEIGHT = 1e-30  # 0 would mean that the bag has ended
@@ -35,7 +36,8 @@ class QueryTower:
         """Query vectors [n_bags, dim] of bags over bag_vectors [n_items, bag_dim], in blocks of bounded memory."""
         out = np.empty((len(bags), self.dim), dtype=np.float32)
         longest = max(1, int(bags.sizes.max(initial=1)))
-        block_bags = max(1, _BLOCK_FLOATS // (longest * (self.bag_dim + self.floats_per_pair * longest)))
+        floats = longest * (self.bag_dim + self.floats_per_pair * longest)
+        block_bags = max(1, min(_BLOCK_BAGS, _BLOCK_FLOATS // floats))
         for start in range(0, len(bags), block_bags):
             stop = min(start + block_bags, len(bags))
             out[start:stop] = self._encode_block(bags.take(np.arange(start, stop)), bag_vectors)

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from recsys_cl.model.encoders import Trainable
@@ -20,7 +19,8 @@ EVERY = 16  # steps: neighboring ones are alike, and each look passes over whole
 
 
 class Average:
-    """Of what `model` has learned; with a power of 0 there is none, and the model stands as its last step left it.
+    """Of what `model` has learned; with a power of 0, and before step 16, there is none, and the model stands as its
+    last step left it.
 
     Memory: 4 bytes a float of the model.
     """
@@ -50,7 +50,7 @@ class Average:
     def settle(self) -> None:
         """Make the model its average, for good."""
         self._swap()
-        self._means = {}
+        self._means, self._taken = {}, 0
 
     def get_tensors(self) -> dict[str, Tensor]:
         """What a checkpoint must keep of it, beside `get_figures`."""
@@ -67,12 +67,10 @@ class Average:
     def _find(self) -> dict[str, Tensor]:
         return {name: value for name, value in self._model.get_learned().items() if value.is_floating_point()}
 
-    @torch.no_grad()
     def _swap(self) -> None:
         if not self._taken:
             return
         for name, value in self._find().items():
-            if name in self._means:
-                stood = value.clone()
-                value.copy_(self._means[name])
-                self._means[name] = stood
+            stood = value.clone()
+            value.copy_(self._means[name])
+            self._means[name] = stood

@@ -30,7 +30,7 @@ def fit_linear(interactions: Interactions, model: ModelConfig, ridge: float, use
     rank = model.dim - 1
     bag_table, item_table = _solve(bags, n_items, ridge, user_power, rank)
     settings = {"score": "cosine", "tied": False, "user_weight": 0.0, "degree_power": 0.0, "popularity_weight": 0.0}
-    settings |= {"temperature": 1.0, "history": "mean"}
+    settings |= {"temperature": 1.0, "history": "mean", "query_hidden": 0}
     towers = TwoTowers(0, interactions.count_users(), model.model_copy(update=settings), torch.Generator())
     towers.encoder = IdEncoder(unit=False)  # an item's length is how far it can be predicted at all
     towers.bag_table.table.copy_(torch.from_numpy(bag_table))

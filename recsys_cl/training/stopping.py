@@ -14,7 +14,8 @@ from recsys_cl.model.encoders import Trainable
 
 class EarlyStop:
     """Keeps the model of the latest validation that is not worse than the best by more than chance, and stops after
-    `patience` in a row that are: few users say little, and a longer training, its steps fallen further, is safer.
+    `patience` in a row that are: few users say little, and a longer training, its steps fallen further or averaged
+    over more, is safer.
 
     Chance is the standard error of the mean paired difference over the users (Breiman et al. 1984, the 1-SE rule).
     """

@@ -247,9 +247,9 @@ def test_weights_are_saved_and_loaded(settings: list[str], tmp_path: Path) -> No
         load_towers(build_model(configure([*settings, "model.dim=9"])), tmp_path)
 
 
-@pytest.mark.parametrize("name", ["default", "euclidean", "attention", "gru", "transformer"])
+@pytest.mark.parametrize("name", ["default", "euclidean", "attention", "feed-forward", "gru", "transformer"])
 def test_exported_towers_answer_as_the_trained_ones(name: str, tmp_path: Path) -> None:
-    """The files differ by history and score alone."""
+    """The files differ by history, the layer behind it, and score alone."""
     config = configure(KINDS[name])
     model, bags = build_model(config), build_log().to_bags()
     save_towers(model, tmp_path)

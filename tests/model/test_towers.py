@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 
 from recsys_cl.bags import Bags
 from recsys_cl.config import ModelConfig
 from recsys_cl.model.encoders import RowTable
-from recsys_cl.model.towers import TwoTowers
+from recsys_cl.model.towers import FeedForward, TwoTowers
 from recsys_cl.training.encode import encode_candidates, encode_queries
 
 POPULARITY = np.array([5, 1, 3, 0, 2, 2])
@@ -34,6 +36,37 @@ def test_an_empty_bag_of_a_stranger_leaves_popularity_to_decide() -> None:
     empty = Bags(np.array([0, 0]), np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.float32))
     scores = encode_queries(model, empty, None) @ encode_candidates(model).T
     assert scores[0].argmax() == POPULARITY.argmax()
+
+
+def test_a_layer_begins_as_nothing_and_then_is_its_formula() -> None:
+    layer = FeedForward(3, 5, torch.Generator().manual_seed(0))
+    vectors = torch.nn.functional.normalize(torch.randn(4, 3, generator=torch.Generator().manual_seed(1)), dim=1)
+    assert torch.equal(layer(vectors), vectors)
+    with torch.no_grad():
+        layer.narrow.weight.copy_(torch.arange(15.0).view(3, 5) / 7 - 1)
+        hidden = 3**0.5 * vectors.numpy() @ layer.wide.weight.numpy().T
+        bent = hidden * np.vectorize(lambda x: 0.5 * (1 + math.erf(x / 2**0.5)))(hidden)
+        expected = vectors.numpy() + bent @ layer.narrow.weight.numpy().T
+        np.testing.assert_allclose(layer(vectors), expected, atol=1e-6)
+        assert (layer(torch.zeros(1, 3)) == 0).all()
+
+
+def test_the_first_weights_of_a_layer_keep_the_length_of_what_comes_in() -> None:
+    wide = FeedForward(63, 1024, torch.Generator().manual_seed(0)).wide.weight
+    assert torch.isclose(wide.norm(dim=1).mean(), torch.tensor(1.0), atol=0.02)
+
+
+def test_what_a_layer_makes_of_a_bag_has_unit_length_whatever_the_bag_weighs() -> None:
+    model = build(query_hidden=16, user_weight=0.0)
+    assert model.query_tower.layer is not None
+    torch.nn.init.normal_(model.query_tower.layer.narrow.weight, generator=torch.Generator().manual_seed(2))
+    bags = Bags.of_items(np.arange(6))
+    queries = encode_queries(model, bags, None)
+    assert np.allclose(np.linalg.norm(queries[:, :-1], axis=1), 1, atol=1e-6)
+    heavier = Bags(bags.offsets, np.arange(6, dtype=np.int32), np.full(6, 5.0, dtype=np.float32))
+    with torch.no_grad():
+        model.bag_table.table.mul_(3.0)  # the layer sees a direction
+    assert np.allclose(encode_queries(model, heavier, None), queries, atol=1e-5)
 
 
 def test_a_row_table_moves_as_adam_does_and_only_where_touched() -> None:

@@ -67,7 +67,8 @@ def test_a_lower_rank_keeps_what_predicts_most(log: Interactions) -> None:
 
 
 def test_an_item_that_nobody_has_is_no_part_of_anything(log: Interactions) -> None:
-    towers = fit_linear(log, ModelConfig(dim=8), 5.0, 0.3)
+    towers = fit_linear(log, ModelConfig(dim=8, query_hidden=16), 5.0, 0.3)
+    assert towers.query_tower.layer is None, "it is linear whatever is given"
     assert not (log.item_rows == N_ITEMS - 1).any()
     assert np.abs(encode_candidates(towers)[-1]).max() < 1e-6
 

@@ -72,7 +72,7 @@ KINDS = {
     "dot": ["model.score=dot"],
     "Euclidean": ["model.score=euclidean"],
     "window": ["sampling.window_days=1.0"],
-    "feed-forward, averaged": ["model.query_hidden=8", "training.average_power=2.0"],
+    "feed-forward, averaged": ["model.query_hidden=8", "training.average_power=2.0", "training.epochs=5"],
     "session": ["sampling.session_gap_minutes=60.0"],
 }
 
@@ -122,15 +122,24 @@ def test_a_small_log_is_passed_over_until_least_steps() -> None:
     assert train(interactions, config).n_steps == 24, "whole epochs of four steps"
 
 
-def test_n_steps_repeats_what_validation_chose() -> None:
+@pytest.mark.parametrize("power", [0, 2])
+def test_n_steps_repeats_what_validation_chose(power: int) -> None:
+    """What is averaged, too: the 24 steps that are chosen hold one look and more."""
     interactions, _ = build_world()
-    values = iter([0.5, 0.4, 0.3, 0.2])
-    chosen = train(
-        interactions, CONFIG, hooks=Hooks(Validation(np.arange(N_USERS), lambda q, c: np.full(9, next(values))))
-    )
-    again = train(interactions, CONFIG, n_steps=chosen.n_steps)
-    assert again.n_steps == chosen.n_steps
-    assert encode_candidates(chosen.model).tobytes() == encode_candidates(again.model).tobytes()
+    config = apply_settings(CONFIG, [f"training.average_power={power}"])
+    values = iter([0.1, 0.2, 0.5, 0.4, 0.3, 0.2])
+    judged: list[bytes] = []
+
+    def measure(queries: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+        judged.append(candidates.tobytes())
+        return np.full(9, next(values))
+
+    chosen = train(interactions, config, hooks=Hooks(Validation(np.arange(N_USERS), measure)))
+    again = train(interactions, config, n_steps=chosen.n_steps)
+    assert again.n_steps == chosen.n_steps == 24
+    assert encode_candidates(again.model).tobytes() == encode_candidates(chosen.model).tobytes() == judged[2]
+    last = train(interactions, CONFIG, n_steps=24)
+    assert (encode_candidates(again.model).tobytes() == encode_candidates(last.model).tobytes()) == (not power)
 
 
 def test_progress_counts_steps_to_the_end() -> None:
