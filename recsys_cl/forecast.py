@@ -194,10 +194,8 @@ def _add_memory(survey: Survey, config: Config) -> int:
 
 def _add_step_memory(survey: Survey, config: Config) -> int:
     """The logits and hidden units of a training step: a tower that reads in order has a query an item of its users."""
-    queries, offered = (
-        min(config.training.batch_users, survey.n_users),
-        min(config.sampling.n_negatives, survey.n_items),
-    )
+    queries = min(config.training.batch_users, survey.n_users)
+    offered = min(config.sampling.n_negatives, survey.n_items)
     floats = queries * (offered + count_hidden(config))
     tried = config.recipe.search and SEQUENCE in list_tried(config, "time" in survey.roles)
     if tried or config.sampling.positives == "next":
